@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every message between roles, and between the command line and the agent. Fixed-size payloads, strings
+ * NUL-terminated inside their arrays. docs/PROTOCOL.md says who sends what when.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define MSG_VERSION 1
+
+#define MSG_PATH_BYTES  512
+#define MSG_TAGS_BYTES  512 /* "tag:a,tag:b" */
+#define MSG_NAME_BYTES  128
+#define MSG_IMAGE_BYTES 256
+#define MSG_TEXT_BYTES  512
+
+enum msg_type {
+	/* agent -> gateway worker, in this order at start: SETUP, CONFIG, RULES (with KEYs), LABELs, DOORs */
+	MSG_SETUP = 1,   /* struct msg_setup + fds: journal directory, balances, live slots, doorbell */
+	MSG_CONFIG,      /* fd: text of the configuration */
+	MSG_RULES,       /* struct msg_rules + fds: policy text, prices text (may be empty) */
+	MSG_KEY,         /* struct msg_key + fd: the key's bytes; belongs to the next COMMIT */
+	MSG_COMMIT,      /* struct msg_rules: swap to the RULES and KEYs just sent */
+	MSG_LABEL,       /* struct msg_sandbox: new or changed */
+	MSG_UNLABEL,     /* struct msg_sandbox: gone; only label_id and label_gen count */
+	MSG_DOOR,        /* struct msg_door + 1..2 fds: listening sockets of one network namespace */
+	MSG_DOOR_CLOSE,  /* struct msg_door */
+	MSG_STOP,        /* no payload: finish what runs, then exit */
+
+	/* gateway worker -> agent */
+	MSG_READY = 32,  /* no payload: doors are served */
+	MSG_RULES_RESULT, /* struct msg_result of a COMMIT */
+	MSG_KEY_BAD,     /* struct msg_key without fd: the provider refused it */
+
+	/* agent -> ledger role */
+	MSG_LEDGER_SETUP = 48, /* struct msg_setup + fds: journal root, database directory, balances, listener */
+	MSG_DOORBELL,    /* struct msg_setup (worker number counts) + fd: eventfd of that worker's journal */
+
+	/* command line -> agent */
+	MSG_CTL_LABEL = 64, /* struct msg_target */
+	MSG_CTL_UNLABEL,    /* struct msg_target */
+	MSG_CTL_RUN,        /* struct msg_target: answer carries a cgroup descriptor */
+	MSG_CTL_LIST,       /* no payload: MSG_SANDBOX …, MSG_END */
+	MSG_CTL_STATUS,     /* no payload */
+	MSG_CTL_RELOAD,     /* no payload */
+	MSG_CTL_KEYS,       /* no payload: MSG_KEY_ROW …, MSG_END */
+
+	/* agent -> command line */
+	MSG_RESULT = 96, /* struct msg_result (+ cgroup descriptor for RUN) */
+	MSG_SANDBOX,     /* struct msg_sandbox */
+	MSG_KEY_ROW,     /* struct msg_key_row */
+	MSG_STATUS,      /* struct msg_status */
+	MSG_END,         /* no payload */
+};
+
+struct msg_setup {
+	uint32_t worker; /* 0..n_workers-1; the agent's own journal is number n_workers */
+	uint32_t n_workers;
+};
+
+struct msg_rules {
+	uint64_t generation;
+};
+
+struct msg_key {
+	char provider[MSG_NAME_BYTES];
+};
+
+/* How a cgroup came to its label. */
+enum sandbox_origin { ORIGIN_EXPLICIT, ORIGIN_RULE, ORIGIN_RUN, ORIGIN_UNLABELLED, ORIGIN_MAX };
+
+/* A sandbox as everyone sees it: agent, gateway, command line. */
+struct msg_sandbox {
+	uint32_t label_id; /* never 0, never reused while the agent's state lives */
+	uint32_t label_gen; /* grows when the tags change */
+	uint64_t cgroup_id;
+	uint64_t since_ns; /* wall clock */
+	uint32_t origin;   /* enum sandbox_origin; ORIGIN_UNLABELLED: watched, but without a tag */
+	uint32_t n_procs;  /* filled for LIST only */
+	uint32_t n_doors;
+	uint32_t door_port; /* of its last opened door; 0: none */
+	char path[MSG_PATH_BYTES]; /* below the cgroup2 root */
+	char tags[MSG_TAGS_BYTES];
+	char container[MSG_NAME_BYTES];
+	char image[MSG_IMAGE_BYTES];
+	char note[MSG_NAME_BYTES]; /* what the operator should know ("force: unavailable (runtime runsc)") */
+};
+
+struct msg_door {
+	uint64_t door_id;
+	uint64_t netns_cookie;
+	uint32_t port;
+	uint32_t is_host;
+};
+
+struct msg_target {
+	char target[MSG_PATH_BYTES]; /* /path, pid:N, unit:NAME, docker:NAME; RUN: a name for the cgroup or "" */
+	char tags[MSG_TAGS_BYTES];
+};
+
+struct msg_result {
+	int32_t err; /* 0 or negative errno */
+	uint32_t pad;
+	uint64_t generation;
+	char text[MSG_TEXT_BYTES]; /* a sentence with its cure when err */
+	struct msg_sandbox sandbox; /* of LABEL, UNLABEL, RUN */
+};
+
+struct msg_key_row {
+	char provider[MSG_NAME_BYTES];
+	char source[MSG_PATH_BYTES]; /* "file:/etc/…", never a literal's text */
+	char state[MSG_NAME_BYTES];  /* "ok", or what is wrong and the cure */
+	char fingerprint[24];        /* first 8 hex digits of SHA-256, or "" */
+	uint64_t changed_ns;
+};
+
+struct msg_status {
+	char version[32];
+	char kernel[64];
+	char cgroup_root[MSG_PATH_BYTES];
+	char policy_path[MSG_PATH_BYTES];
+	char policy_error[MSG_TEXT_BYTES]; /* why the newest file is not in force, or "" */
+	char stamp[MSG_TEXT_BYTES];        /* "ok", or why connections cannot be stamped */
+	char force[MSG_NAME_BYTES];
+	uint64_t policy_generation, started_ns;
+	uint32_t pid, n_workers, n_workers_ready, n_sandboxes, n_doors, host_port;
+	uint32_t ledger_pid, restarts;
+	uint64_t events_lost;
+};
+_Static_assert(sizeof(struct msg_status) % 8 == 0 && sizeof(struct msg_result) % 8 == 0 &&
+		       sizeof(struct msg_sandbox) % 8 == 0,
+	       "payloads have no tail padding of their own");

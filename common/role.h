@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The roles of the one binary: `sallyport daemon` starts `sallyport role NAME` with its channel as fd 3. */
+#pragma once
+
+#define ROLE_CHANNEL_FD 3
+
+int agent_main(int argc, char **argv);   /* sallyport daemon --config FILE */
+int gateway_main(int argc, char **argv); /* sallyport role gateway N, channel on fd 3 */
+int ledger_main(int argc, char **argv);  /* sallyport role ledger, channel on fd 3 */
