@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The unprivileged processes: gateway workers and the ledger. The agent starts them, tells them
+ * everything, starts them again when they die, and tells them everything again.
+ */
+#pragma once
+
+#include "agent/agent.h"
+
+struct door;
+struct sandbox;
+
+/* Makes the channels' static parts (doorbells) and starts every role. */
+int roles_start(struct agent *a);
+/* Workers finish what runs, then the ledger; ends the loop when all are gone. */
+void roles_stop(struct agent *a);
+/* Ends what is left at once and frees everything. */
+void roles_fini(struct agent *a);
+unsigned roles_ready(const struct agent *a);
+pid_t roles_ledger_pid(const struct agent *a);
+
+/* To every worker that runs; one that does not take it is killed and starts afresh. */
+void roles_send_label(struct agent *a, const struct sandbox *sb);
+void roles_send_unlabel(struct agent *a, const struct sandbox *sb);
+void roles_send_door(struct agent *a, const struct door *d);
+void roles_send_door_close(struct agent *a, const struct door *d);
+/* The rules in force, with their keys. */
+void roles_send_rules(struct agent *a);
