@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/conn.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "common/log.h"
+#include "gateway/request.h"
+
+/* Rationale: above the high mark the provider pauses; a stream's usual lag is far below it. */
+#define OUT_HIGH_BYTES (256u << 10)
+/* One event more than the high mark may still come in a read. */
+#define OUT_MAX_BYTES (OUT_HIGH_BYTES + 4 * SCRATCH_BYTES)
+/* Rationale: a client that takes nothing for so long will not come back. */
+#define WRITE_STALL_NS (300 * NSEC_PER_SEC)
+/* How long a closed connection waits for the client to read the last bytes. */
+#define LINGER_NS (2 * NSEC_PER_SEC)
+
+static void on_conn(void *arg, uint32_t events);
+
+static void on_deadline(void *arg)
+{
+	struct conn *c = arg;
+
+	if (c->deadline_ns > c->gw->loop.now_ns) {
+		loop_timer(&c->gw->loop, &c->timer, c->deadline_ns, on_deadline, c);
+		return;
+	}
+	/* While the provider works its timeouts count; here only a client that does not read does. */
+	if (c->state == CONN_BUSY && !buf_len(&c->out)) {
+		c->deadline_ns = c->gw->loop.now_ns + WRITE_STALL_NS;
+		loop_timer(&c->gw->loop, &c->timer, c->deadline_ns, on_deadline, c);
+		return;
+	}
+	if (c->state == CONN_HEAD && buf_len(&c->in))
+		log_debug("a request's head did not come in time fd=%d", c->fd);
+	conn_close(c);
+}
+
+/* Moves the deadline; the heap is touched only when it comes nearer. */
+static void conn_set_deadline(struct conn *c, uint64_t after_ns)
+{
+	c->deadline_ns = c->gw->loop.now_ns + after_ns;
+	if (!c->timer.index || c->timer.at_ns > c->deadline_ns)
+		loop_timer(&c->gw->loop, &c->timer, c->deadline_ns, on_deadline, c);
+}
+
+void conn_read_stamp(struct conn *c)
+{
+	struct stamp stamp;
+	socklen_t len = sizeof(stamp);
+
+	if (getsockopt(c->fd, STAMP_SOL, STAMP_GET, &stamp, &len) == 0 && len == sizeof(stamp) &&
+	    stamp.version == STAMP_VERSION) {
+		c->stamp = stamp;
+		c->stamped = true;
+	}
+}
+
+void conn_accept(struct gateway *gw, int fd)
+{
+	struct conn *c = calloc(1, sizeof(*c));
+	int one = 1;
+
+	if (!c || loop_watch(&gw->loop, &c->watch, fd, EPOLLIN | EPOLLRDHUP, on_conn, c) < 0) {
+		close(fd);
+		free(c);
+		return;
+	}
+	c->gw = gw;
+	c->fd = fd;
+	buf_init(&c->in, HTTP_HEAD_MAX + SCRATCH_BYTES);
+	buf_init(&c->out, OUT_MAX_BYTES);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	c->next = gw->conns;
+	if (gw->conns)
+		gw->conns->prev = c;
+	gw->conns = c;
+	gw->n_conns++;
+	conn_read_stamp(c);
+	c->state = CONN_HEAD;
+	conn_set_deadline(c, gw->config->client.head_timeout_ns);
+}
+
+void conn_close(struct conn *c)
+{
+	struct request *r = c->req;
+
+	if (c->state == CONN_DEAD)
+		return;
+	c->state = CONN_DEAD;
+	loop_untimer(&c->gw->loop, &c->timer);
+	loop_unwatch(&c->gw->loop, &c->watch);
+	close(TAKE_FD(c->fd));
+	if (r) {
+		c->req = NULL;
+		request_client_gone(r);
+	}
+	buf_fini(&c->in);
+	buf_fini(&c->out);
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		c->gw->conns = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
+	c->next = c->gw->dead_conns;
+	c->gw->dead_conns = c;
+	c->gw->n_conns--;
+}
+
+void conn_reap(struct gateway *gw)
+{
+	while (gw->dead_conns) {
+		struct conn *c = gw->dead_conns;
+
+		gw->dead_conns = c->next;
+		free(c);
+	}
+}
+
+void conn_stop_idle(struct gateway *gw)
+{
+	struct conn *c, *next;
+
+	for (c = gw->conns; c; c = next) {
+		next = c->next;
+		if (c->state == CONN_IDLE || (c->state == CONN_HEAD && !buf_len(&c->in)))
+			conn_close(c);
+	}
+}
+
+bool conn_full(const struct conn *c)
+{
+	return buf_len(&c->out) > OUT_HIGH_BYTES;
+}
+
+/* All of `out` was taken: what waited for that goes on. */
+static void conn_drained(struct conn *c)
+{
+	buf_reset(&c->out, 4096);
+	loop_rewatch(&c->gw->loop, &c->watch, c->watch.events & ~(uint32_t)EPOLLOUT);
+	if (c->close_after && !c->req) {
+		/* A reset would drop what the client has not read yet: end our side and wait a little. */
+		shutdown(c->fd, SHUT_WR);
+		c->shut = true;
+		conn_set_deadline(c, LINGER_NS);
+	}
+}
+
+int conn_flush(struct conn *c)
+{
+	struct request *r = c->req;
+
+	while (buf_len(&c->out)) {
+		ssize_t n = send(c->fd, buf_head(&c->out), buf_len(&c->out), MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			conn_set_deadline(c, WRITE_STALL_NS);
+			loop_rewatch(&c->gw->loop, &c->watch, c->watch.events | EPOLLOUT);
+			return 0;
+		}
+		if (n < 0) {
+			conn_close(c);
+			return -EPIPE;
+		}
+		buf_consume(&c->out, (size_t)n);
+	}
+	conn_drained(c);
+	if (r && c->req == r && r->paused)
+		relay_resume(r);
+	return 0;
+}
+
+int conn_send(struct conn *c, const void *data, size_t n)
+{
+	const char *p = data;
+
+	if (!buf_len(&c->out)) {
+		ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL);
+
+		if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+			conn_close(c);
+			return -EPIPE;
+		}
+		if (sent > 0) {
+			p += sent;
+			n -= (size_t)sent;
+		}
+		if (n) {
+			conn_set_deadline(c, WRITE_STALL_NS);
+			loop_rewatch(&c->gw->loop, &c->watch, c->watch.events | EPOLLOUT);
+		}
+	}
+	return n ? buf_append(&c->out, p, n) : 0;
+}
+
+/* One head, or a part of one, at the front of `in`. */
+static void conn_parse_head(struct conn *c)
+{
+	struct http_head head;
+	const char *why = NULL;
+	int n = http_parse_request(buf_str(&c->in), &head, &why);
+
+	if (n == HTTP_BAD) {
+		request_bad_head(c, why);
+		return;
+	}
+	if (n == HTTP_MORE) {
+		if (c->state == CONN_IDLE) {
+			c->state = CONN_HEAD;
+			conn_set_deadline(c, c->gw->config->client.head_timeout_ns);
+		}
+		c->more = true;
+		return;
+	}
+	request_head(c, &head, (size_t)n);
+}
+
+/*
+ * Takes up what lies in `in`, request by request. A request that is answered at once comes back here
+ * through conn_request_done(): the flag makes a loop of what would be a recursion as deep as the pipeline.
+ */
+static void conn_pump(struct conn *c)
+{
+	if (c->pumping)
+		return;
+	c->pumping = true;
+	c->more = false;
+	while (c->state != CONN_DEAD && c->state != CONN_BUSY && !c->close_after && !c->more &&
+	       buf_len(&c->in)) {
+		if (c->state == CONN_BODY)
+			buf_consume(&c->in, request_body(c->req, buf_head(&c->in), buf_len(&c->in)));
+		else
+			conn_parse_head(c);
+	}
+	c->pumping = false;
+}
+
+void conn_request_done(struct conn *c, bool keep)
+{
+	c->req = NULL;
+	if (c->state == CONN_DEAD)
+		return;
+	c->close_after |= !keep || c->gw->stopping;
+	c->state = CONN_IDLE;
+	if (c->close_after) {
+		if (!buf_len(&c->out))
+			conn_drained(c);
+		return;
+	}
+	conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
+	loop_rewatch(&c->gw->loop, &c->watch, c->watch.events | EPOLLIN);
+	if (buf_len(&c->in))
+		conn_pump(c);
+	else
+		buf_reset(&c->in, 4096);
+}
+
+/* The body goes straight from the socket to the request; heads are collected in `in`. */
+static void conn_read(struct conn *c)
+{
+	ssize_t n = read(c->fd, c->gw->scratch, SCRATCH_BYTES);
+	const char *p = c->gw->scratch;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		conn_close(c);
+		return;
+	}
+	if (c->shut || c->close_after)
+		return; /* read and dropped until the client ends */
+	if (c->state == CONN_BODY && !buf_len(&c->in)) {
+		size_t used;
+
+		conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
+		c->pumping = true;
+		used = request_body(c->req, p, (size_t)n);
+		c->pumping = false;
+		p += used;
+		n -= (ssize_t)used;
+	}
+	if (c->state == CONN_DEAD || !n)
+		return;
+	if (buf_append(&c->in, p, (size_t)n) < 0) {
+		request_bad_head(c, "the head is too long");
+		return;
+	}
+	conn_pump(c);
+}
+
+static void on_conn(void *arg, uint32_t events)
+{
+	struct conn *c = arg;
+
+	if (events & EPOLLOUT && conn_flush(c) < 0)
+		return;
+	if (c->state == CONN_DEAD)
+		return;
+	if (c->state == CONN_BUSY && !c->shut) {
+		if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+			conn_close(c);
+			return;
+		}
+		/* Pipelined: the next request waits in the socket until this one is over. */
+		if (events & EPOLLIN)
+			loop_rewatch(&c->gw->loop, &c->watch, c->watch.events & ~(uint32_t)EPOLLIN);
+		return;
+	}
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		conn_read(c);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A client's connection: reads requests, sends bytes, knows who is behind it. */
+#pragma once
+
+#include "common/stamp.h"
+#include "gateway/gateway.h"
+
+enum conn_state {
+	CONN_IDLE, /* between requests */
+	CONN_HEAD, /* a part of a head is there */
+	CONN_BODY, /* the body comes */
+	CONN_BUSY, /* the request is with the provider */
+	CONN_DEAD,
+};
+
+struct conn {
+	struct gateway *gw;
+	struct conn *prev, *next; /* in gw->conns; next in gw->dead_conns */
+	int fd;
+	enum conn_state state;
+	struct watch watch;
+	struct timer timer;
+	uint64_t deadline_ns; /* the timer fires at or before it and looks here */
+	struct buf in;        /* head, and what was pipelined after the request */
+	struct buf out;       /* what the client has not taken yet */
+	struct request *req;  /* NULL between requests */
+	bool close_after;     /* when `out` is empty */
+	bool stamped;
+	bool pumping; /* in conn_pump() */
+	bool more;    /* the head in `in` is not whole */
+	bool shut;            /* our side was closed; waiting for the client's end */
+	struct stamp stamp;
+};
+
+/* Takes the descriptor. */
+void conn_accept(struct gateway *gw, int fd);
+/*
+ * Sends to the client what it takes now and keeps the rest. 0, or -ENOBUFS: the bound is reached (the bytes
+ * were not taken), -EPIPE: it is gone (and closed).
+ */
+int conn_send(struct conn *c, const void *data, size_t n);
+/* Sends what was appended to c->out. */
+int conn_flush(struct conn *c);
+/* True when the client has taken so little that its provider should pause. */
+bool conn_full(const struct conn *c);
+/* The request of this connection is over and its last byte is sent or in `out`. */
+void conn_request_done(struct conn *c, bool keep);
+/* The one way to close: tells the request, if one runs. */
+void conn_close(struct conn *c);
+/* Reads the stamp again: the cross-check may have decided since. */
+void conn_read_stamp(struct conn *c);
+/* Frees what died in this batch. */
+void conn_reap(struct gateway *gw);
+void conn_stop_idle(struct gateway *gw);

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ledger role: reads every writer's journal, commits in groups, answers queries on a unix socket.
+ *
+ * A doorbell starts a short wait in which more records gather; then everything that is there goes into one
+ * transaction together with the positions reached. So a crash of this role loses nothing and counts nothing
+ * twice. While the database cannot be written the journals keep the records, and a file beside each journal
+ * tells its worker so.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "common/ipc.h"
+#include "common/isolate.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/msg.h"
+#include "common/role.h"
+#include "gateway/balance.h"
+#include "gateway/ledger.h"
+#include "gateway/rules.h"
+#include "policy/config.h"
+
+#define GATHER_NS  (20 * NSEC_PER_MSEC)
+/* A lost doorbell must not delay records for ever. */
+#define POLL_NS    (500 * NSEC_PER_MSEC)
+#define RETRY_NS   (1 * NSEC_PER_SEC)
+#define PURGE_NS   (600 * NSEC_PER_SEC)
+#define BATCH_RECORDS 5000
+#define CLIENTS_MAX   16
+#define QUERY_BYTES   65536
+#define ANSWER_BYTES  (64u << 20)
+
+struct writer {
+	struct role *role;
+	char name[JOURNAL_NAME_BYTES];
+	int dir, doorbell;
+	struct watch watch;
+	struct journal_reader *reader;
+};
+
+struct client {
+	struct role *role;
+	int fd; /* -1: free */
+	struct watch watch;
+	struct buf in, out;
+};
+
+static struct role {
+	struct loop loop;
+	struct config *config;
+	struct ledger *ledger;
+	struct balances *balances;
+	int channel, journal_root, listener;
+	struct watch channel_watch, listener_watch;
+	struct writer writers[LEDGER_JOURNALS_MAX];
+	unsigned n_writers, n_workers;
+	struct timer gather, purge;
+	struct client clients[CLIENTS_MAX];
+	bool failing;
+} role;
+
+/* ------------------------------------------------------------------ journals */
+
+static int writer_open(struct writer *w)
+{
+	journal_reader_close(TAKE_PTR(w->reader));
+	return journal_reader_open(w->dir, w->name, ledger_position(w->role->ledger, w->name), &w->reader);
+}
+
+/* Records of one writer into the open transaction; returns how many, or -EIO. */
+static int writer_read(struct writer *w, int max)
+{
+	struct journal_record rec;
+	int n = 0, got;
+
+	while (n < max && (got = journal_read(w->reader, &rec)) != 0) {
+		int err = got < 0 ? got : ledger_add(w->role->ledger, &rec);
+
+		if (err == -EBADMSG)
+			log_limited(LOG_ERR, "a damaged record was skipped journal=%s", w->name);
+		else if (err)
+			return err;
+		n++;
+	}
+	return n && ledger_set_position(w->role->ledger, w->name, journal_reader_position(w->reader)) < 0 ? -EIO : n;
+}
+
+/* Tells the workers whether records can be written (config: ledger.on_error). */
+static void role_set_failing(struct role *r, bool failing)
+{
+	if (r->failing == failing)
+		return;
+	r->failing = failing;
+	if (failing)
+		log_err("the ledger cannot be written; records wait in the journal, free space below state_dir");
+	else
+		log_info("the ledger can be written again");
+	for (unsigned i = 0; i < r->n_writers; i++) {
+		if (!failing) {
+			unlinkat(r->writers[i].dir, "ledger-error", 0);
+			continue;
+		}
+		{
+			auto_close int fd = openat(r->writers[i].dir, "ledger-error", O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0640);
+
+			if (fd < 0)
+				log_debug("a worker could not be told journal=%s", r->writers[i].name);
+		}
+	}
+}
+
+/* One transaction over all journals; returns the number of records, or -EIO with everything undone. */
+static int role_transaction(struct role *r)
+{
+	int total = 0, err = ledger_begin(r->ledger);
+
+	for (unsigned i = 0; i < r->n_writers && !err; i++) {
+		int n = writer_read(&r->writers[i], BATCH_RECORDS);
+
+		if (n < 0)
+			err = n;
+		else
+			total += n;
+	}
+	if (!err)
+		err = ledger_commit(r->ledger);
+	if (!err)
+		return total;
+	ledger_rollback(r->ledger);
+	for (unsigned i = 0; i < r->n_writers; i++)
+		writer_open(&r->writers[i]);
+	return err;
+}
+
+/* Everything that is there. */
+static int role_drain(struct role *r)
+{
+	int n;
+
+	do {
+		n = role_transaction(r);
+	} while (n >= BATCH_RECORDS);
+	role_set_failing(r, n < 0);
+	for (unsigned i = 0; n > 0 && i < r->n_writers; i++)
+		journal_reader_trim(r->writers[i].reader, journal_reader_position(r->writers[i].reader));
+	return n;
+}
+
+static void on_gather(void *arg)
+{
+	struct role *r = arg;
+	int n = role_drain(r);
+
+	loop_timer(&r->loop, &r->gather, r->loop.now_ns + (n < 0 ? RETRY_NS : POLL_NS), on_gather, r);
+	for (unsigned i = 0; i < r->n_writers; i++)
+		loop_rewatch(&r->loop, &r->writers[i].watch, EPOLLIN);
+}
+
+/* Not read again until the group is committed: the doorbells of that time are one. */
+static void on_doorbell(void *arg, uint32_t events)
+{
+	struct writer *w = arg;
+	uint64_t n;
+
+	(void)events;
+	if (read(w->doorbell, &n, sizeof(n)) < 0)
+		return;
+	loop_rewatch(&w->role->loop, &w->watch, 0);
+	if (w->role->gather.at_ns > w->role->loop.now_ns + GATHER_NS)
+		loop_timer(&w->role->loop, &w->role->gather, w->role->loop.now_ns + GATHER_NS, on_gather, w->role);
+}
+
+static void on_purge(void *arg)
+{
+	struct role *r = arg;
+	int n = 0;
+
+	if (r->config->ledger.retention_ns && r->loop.wall_ns > r->config->ledger.retention_ns)
+		n = ledger_purge(r->ledger, r->loop.wall_ns - r->config->ledger.retention_ns, BATCH_RECORDS);
+	loop_timer(&r->loop, &r->purge, r->loop.now_ns + (n >= BATCH_RECORDS ? RETRY_NS : PURGE_NS), on_purge, r);
+}
+
+/* ------------------------------------------------------------------ queries */
+
+static void client_close(struct client *c)
+{
+	loop_unwatch(&c->role->loop, &c->watch);
+	close(TAKE_FD(c->fd));
+	buf_fini(&c->in);
+	buf_fini(&c->out);
+}
+
+static int put_balance(struct buf *out, const struct balance_row *row)
+{
+	int err = buf_puts(out, STR("["));
+
+	if (!err)
+		err = buf_json_string(out, str_of(row->bucket));
+	return err ? err :
+		     buf_printf(out, ",\"%s\",%lld,%lld,%lld,%llu,%lld]\n", quota_unit_name(row->unit), (long long)row->balance,
+				(long long)row->capacity, (long long)row->rate, (unsigned long long)row->rate_period_ns,
+				(long long)row->held);
+}
+
+/* {"op":"quota"} lists, {"op":"refill","bucket":"…","amount":"…"} adds (amount absent: fills up). */
+static bool query_balances(struct role *r, struct str request, struct buf *out)
+{
+	char op[16] = "", bucket[POLICY_BUCKET_BYTES] = "";
+	struct balance_row row;
+	int64_t amount = -1;
+	cJSON *json = json_parse(request);
+	unsigned i = 0;
+
+	json_string(json, "op", op, sizeof(op));
+	json_string(json, "bucket", bucket, sizeof(bucket));
+	json_int(json, "amount", &amount);
+	cJSON_Delete(json);
+	if (!strcmp(op, "refill")) {
+		int err = balances_refill(r->balances, bucket, amount, r->loop.wall_ns);
+
+		buf_printf(out, err ? "{\"error\":\"there is no such bucket; `sallyport quota` lists them\"}\n" :
+				      "{\"end\":true,\"rows\":0}\n");
+		return true;
+	}
+	if (strcmp(op, "quota"))
+		return false;
+	buf_puts(out, STR("{\"columns\":[\"bucket\",\"unit\",\"balance\",\"capacity\",\"rate\",\"rate_period_ns\",\"held\"]}\n"));
+	while (balances_row(r->balances, i, r->loop.wall_ns, &row) && put_balance(out, &row) == 0)
+		i++;
+	buf_printf(out, "{\"end\":true,\"rows\":%u}\n", i);
+	return true;
+}
+
+static void client_write(struct client *c)
+{
+	while (buf_len(&c->out)) {
+		ssize_t n = send(c->fd, buf_head(&c->out), buf_len(&c->out), MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EAGAIN) {
+			loop_rewatch(&c->role->loop, &c->watch, EPOLLOUT);
+			return;
+		}
+		if (n < 0) {
+			client_close(c);
+			return;
+		}
+		buf_consume(&c->out, (size_t)n);
+	}
+	loop_rewatch(&c->role->loop, &c->watch, EPOLLIN);
+}
+
+static void on_client(void *arg, uint32_t events)
+{
+	struct client *c = arg;
+	const char *lf;
+	char *p;
+	ssize_t n;
+
+	if (events & EPOLLOUT) {
+		client_write(c);
+		return;
+	}
+	p = buf_reserve(&c->in, 4096);
+	n = p ? read(c->fd, p, 4096) : 0;
+	if (n <= 0) {
+		client_close(c);
+		return;
+	}
+	buf_commit(&c->in, (size_t)n);
+	while ((lf = buf_len(&c->in) ? memchr(buf_head(&c->in), '\n', buf_len(&c->in)) : NULL)) {
+		struct str line = { buf_head(&c->in), (size_t)(lf - buf_head(&c->in)) };
+
+		role_drain(c->role); /* who has seen an answer finds it here */
+		if (!query_balances(c->role, line, &c->out) && ledger_query(c->role->ledger, line, &c->out) < 0) {
+			buf_reset(&c->out, 0);
+			buf_puts(&c->out, STR("{\"error\":\"the answer is too long; ask with --since or --limit\"}\n"));
+		}
+		buf_consume(&c->in, line.n + 1);
+	}
+	client_write(c);
+}
+
+static void on_listener(void *arg, uint32_t events)
+{
+	struct role *r = arg;
+	int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	for (unsigned i = 0; fd >= 0 && i < CLIENTS_MAX; i++) {
+		struct client *c = &r->clients[i];
+
+		if (c->fd >= 0)
+			continue;
+		*c = (struct client){ .role = r, .fd = TAKE_FD(fd) };
+		buf_init(&c->in, QUERY_BYTES);
+		buf_init(&c->out, ANSWER_BYTES);
+		if (loop_watch(&r->loop, &c->watch, c->fd, EPOLLIN, on_client, c) < 0)
+			close(TAKE_FD(c->fd));
+	}
+	if (fd >= 0)
+		close(fd); /* as many as are served are open */
+}
+
+/* ------------------------------------------------------------------ the agent */
+
+static void on_msg_doorbell(void *arg, struct ipc_message *m)
+{
+	struct role *r = arg;
+	const struct msg_setup *setup = (const void *)m->payload;
+	struct writer *w = &r->writers[r->n_writers];
+
+	if (r->n_writers == LEDGER_JOURNALS_MAX)
+		return;
+	*w = (struct writer){ .role = r, .doorbell = TAKE_FD(m->fds[0]) };
+	if (setup->worker == setup->n_workers)
+		str_copy(w->name, sizeof(w->name), STR("agent"));
+	else
+		snprintf(w->name, sizeof(w->name), "w%u", setup->worker);
+	w->dir = openat(r->journal_root, w->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (w->dir < 0 || writer_open(w) < 0) {
+		log_err("a journal cannot be read journal=%s why=\"%s\"", w->name, errno_text(errno));
+		return;
+	}
+	loop_watch(&r->loop, &w->watch, w->doorbell, EPOLLIN, on_doorbell, w);
+	r->n_writers++;
+	loop_timer(&r->loop, &r->gather, r->loop.now_ns + GATHER_NS, on_gather, r);
+}
+
+static void on_msg_stop(void *arg, struct ipc_message *m)
+{
+	(void)m;
+	((struct role *)arg)->loop.stop = true;
+}
+
+static const struct ipc_rule agent_rules[] = {
+	{ MSG_DOORBELL, sizeof(struct msg_setup), 1, 1, on_msg_doorbell },
+	{ MSG_STOP, 0, 0, 0, on_msg_stop },
+};
+
+static void on_channel(void *arg, uint32_t events)
+{
+	struct role *r = arg;
+	struct ipc_message m;
+	int n;
+
+	(void)events;
+	while ((n = ipc_recv(r->channel, &m)) > 0) {
+		if (ipc_dispatch(agent_rules, ARRAY_SIZE(agent_rules), r, &m) < 0)
+			log_err("the agent sent a message that does not fit type=%u", m.head.type);
+		ipc_message_fini(&m);
+	}
+	if (n == 0)
+		r->loop.stop = true;
+}
+
+/* ------------------------------------------------------------------ start */
+
+/* What SQLite, the journals and the loop need. */
+static const int allowed_syscalls[] = {
+	SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_close, SYS_recvmsg, SYS_sendmsg, SYS_recvfrom, SYS_sendto,
+	SYS_accept4, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise,
+	SYS_brk, SYS_futex, SYS_clock_gettime, SYS_gettimeofday, SYS_nanosleep, SYS_clock_nanosleep, SYS_getrandom, SYS_getpid,
+	SYS_gettid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_openat, SYS_newfstatat, SYS_fstat, SYS_lseek, SYS_getdents64,
+	SYS_fallocate, SYS_ftruncate, SYS_fsync, SYS_fdatasync, SYS_unlinkat, SYS_faccessat, SYS_faccessat2, SYS_fcntl, SYS_getcwd, SYS_fchown, SYS_fchmod,
+	SYS_ioctl, SYS_uname, SYS_sysinfo, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_restart_syscall,
+	SYS_exit, SYS_exit_group, SYS_statx, SYS_readlinkat, SYS_utimensat, SYS_prlimit64, SYS_sched_yield, SYS_rseq,
+	SYS_set_robust_list, SYS_tgkill, SYS_shutdown, SYS_sigaltstack,
+#ifdef SYS_open
+	SYS_open, SYS_stat, SYS_lstat, SYS_access, SYS_unlink, SYS_readlink,
+#endif
+};
+
+static void become_ledger(struct role *r, int config_fd)
+{
+	static struct policy_diags diags;
+	auto_free char *text = NULL;
+	enum log_level level = LOG_INFO;
+	size_t n;
+
+	if (read_whole(config_fd, CONFIG_TEXT_MAX, &text, &n) < 0 ||
+	    config_parse((struct str){ text, n }, &r->config, &diags) < 0)
+		die("the configuration that the agent sent is not valid");
+	log_level_parse(r->config->log_level.s, &level);
+	log_init("ledger", level);
+	isolate_user(isolate_user_id(r->config->users.ledger.s), isolate_group_id(r->config->users.group.s));
+}
+
+int ledger_main(int argc, char **argv)
+{
+	struct ipc_message setup, config;
+	struct role *r = &role;
+
+	(void)argc;
+	(void)argv;
+	signal(SIGPIPE, SIG_IGN);
+	isolate_start(ROLE_CHANNEL_FD);
+	r->channel = ROLE_CHANNEL_FD;
+	for (unsigned i = 0; i < CLIENTS_MAX; i++)
+		r->clients[i].fd = -1;
+	if (ipc_expect(r->channel, MSG_LEDGER_SETUP, sizeof(struct msg_setup), 4, &setup) < 0 ||
+	    ipc_expect(r->channel, MSG_CONFIG, 0, 1, &config) < 0)
+		die("the agent's set-up did not come; this program is started by `sallyport daemon` only");
+	become_ledger(r, config.fds[0]);
+	ipc_message_fini(&config);
+	umask(0027);
+	r->n_workers = ((const struct msg_setup *)(const void *)setup.payload)->n_workers;
+	r->journal_root = TAKE_FD(setup.fds[0]);
+	r->listener = TAKE_FD(setup.fds[3]);
+	if (fchdir(setup.fds[1]) < 0 || ledger_open("ledger.db", &r->ledger) < 0)
+		die("the ledger cannot be opened in state_dir/ledger; see the line above");
+	if (balances_open(setup.fds[2], 63, &r->balances) < 0)
+		die("the quota balances cannot be opened; state_dir/balances may be of another version");
+	ipc_message_fini(&setup);
+	if (loop_init(&r->loop) < 0 ||
+	    loop_watch(&r->loop, &r->channel_watch, r->channel, EPOLLIN, on_channel, r) < 0 ||
+	    loop_watch(&r->loop, &r->listener_watch, r->listener, EPOLLIN, on_listener, r) < 0)
+		die("the ledger role cannot be set up: out of memory or descriptors");
+	loop_timer(&r->loop, &r->gather, r->loop.now_ns, on_gather, r);
+	loop_timer(&r->loop, &r->purge, r->loop.now_ns + PURGE_NS, on_purge, r);
+	isolate_syscalls(allowed_syscalls, ARRAY_SIZE(allowed_syscalls));
+	ipc_send_wait(r->channel, MSG_READY, 0, NULL, 0, NULL, 0, 1000);
+	loop_run(&r->loop);
+	role_drain(r);
+	ledger_close(r->ledger);
+	return 0;
+}

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/request.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+
+#include "common/log.h"
+#include "gateway/client.h"
+#include "gateway/deny.h"
+
+/* Rationale: as many as are usually in flight; more are allocated and freed. */
+#define REQUESTS_FREE_MAX 256
+/* A coded request body may unfold this much (Codex' zstd is about 6:1). */
+#define BODY_RATIO_MAX 200
+
+/* ------------------------------------------------------------------ life */
+
+/* Milliseconds since the epoch, the worker and a count: unique over workers and restarts. */
+static uint64_t request_id(struct gateway *gw)
+{
+	uint64_t id = gw->loop.wall_ns / NSEC_PER_MSEC << 20 | (uint64_t)gw->worker << 14;
+
+	gw->last_id = MAX(gw->last_id + 1, id);
+	return gw->last_id;
+}
+
+static struct request *request_new(struct conn *c)
+{
+	struct gateway *gw = c->gw;
+	struct request *r = gw->requests_free;
+	struct req_tap *tap = NULL;
+	struct resp_tap *answer_tap = NULL;
+
+	if (r) {
+		gw->requests_free = r->next_free;
+		gw->n_requests_free--;
+		tap = r->tap;
+		answer_tap = r->answer_tap;
+	} else {
+		r = malloc(sizeof(*r));
+		if (!r)
+			return NULL;
+	}
+	*r = (struct request){ .gw = gw, .conn = c, .tap = tap, .answer_tap = answer_tap };
+	if (!r->tap)
+		r->tap = req_tap_new();
+	if (!r->answer_tap)
+		r->answer_tap = resp_tap_new();
+	if (!r->tap || !r->answer_tap) {
+		req_tap_free(r->tap);
+		resp_tap_free(r->answer_tap);
+		free(r);
+		return NULL;
+	}
+	r->id = request_id(gw);
+	r->started_ns = gw->loop.now_ns;
+	r->started_wall_ns = gw->loop.wall_ns;
+	r->rules = gw->rules ? rules_ref(gw->rules) : NULL;
+	buf_init(&r->head_bytes, HTTP_HEAD_MAX);
+	buf_init(&r->body, gw->config->client.body_limit_bytes);
+	buf_init(&r->up_head, 2 * HTTP_HEAD_MAX);
+	buf_init(&r->up_in, HTTP_HEAD_MAX + SCRATCH_BYTES);
+	buf_init(&r->held, HTTP_HEAD_MAX + SCRATCH_BYTES);
+	buf_init(&r->held_head, HTTP_HEAD_MAX);
+	buf_init(&r->held_text, 4 * HTTP_HEAD_MAX);
+	gw->n_requests++;
+	c->req = r;
+	return r;
+}
+
+/* The slot in the free list comes after the batch: a stale event may still name the request. */
+static void request_release(struct request *r)
+{
+	struct gateway *gw = r->gw;
+
+	relay_cancel(r);
+	loop_untimer(&gw->loop, &r->timer);
+	if (buf_len(&r->up_head))
+		explicit_bzero(r->up_head.data, r->up_head.cap);
+	buf_fini(&r->head_bytes);
+	buf_fini(&r->body);
+	buf_fini(&r->up_head);
+	buf_fini(&r->up_in);
+	buf_fini(&r->held);
+	buf_fini(&r->held_head);
+	buf_fini(&r->held_text);
+	decoder_free(TAKE_PTR(r->decoder));
+	decoder_free(TAKE_PTR(r->answer_decoder));
+	if (r->strip_on)
+		sse_strip_fini(&r->strip);
+	rules_unref(TAKE_PTR(r->rules));
+	gw->body_bytes -= r->body_counted;
+	gw->n_requests--;
+	r->state = REQUEST_DONE;
+	r->next_free = gw->dead_requests;
+	gw->dead_requests = r;
+}
+
+void request_reap(struct gateway *gw)
+{
+	while (gw->dead_requests) {
+		struct request *r = gw->dead_requests;
+
+		gw->dead_requests = r->next_free;
+		if (gw->n_requests_free < REQUESTS_FREE_MAX) {
+			r->next_free = gw->requests_free;
+			gw->requests_free = r;
+			gw->n_requests_free++;
+			continue;
+		}
+		req_tap_free(r->tap);
+		resp_tap_free(r->answer_tap);
+		free(r);
+	}
+}
+
+void request_finish(struct request *r, enum outcome outcome)
+{
+	struct conn *c = r->conn;
+	bool keep = c && r->head.keep_alive && r->mode != RELAY_PLAIN &&
+		    (r->answer_ended || !r->answer_begun);
+
+	if (r->state == REQUEST_DONE)
+		return;
+	r->outcome = outcome;
+	account_end(r);
+	log_debug("request ended id=sp_%016" PRIx64 " outcome=%s provider=%u status=%d", r->id,
+		  outcome_name(outcome), r->provider, r->answer_status);
+	r->conn = NULL;
+	request_release(r);
+	if (c)
+		conn_request_done(c, keep);
+}
+
+void request_client_gone(struct request *r)
+{
+	r->conn = NULL;
+	if (r->state == REQUEST_READ) {
+		/* Nothing was asked of anyone. */
+		request_release(r);
+		return;
+	}
+	if (r->rules && policy_provider(r->rules->policy, r->provider)->drain_on_disconnect &&
+	    r->state == REQUEST_ANSWER_BODY) {
+		r->paused = false;
+		relay_resume(r);
+		return;
+	}
+	snprintf(r->why, sizeof(r->why), "the client left");
+	request_finish(r, OUTCOME_CLIENT_GONE);
+}
+
+/* ------------------------------------------------------------------ who */
+
+const struct label *request_label(const struct request *r)
+{
+	const struct stamp *stamp = &r->conn->stamp;
+	const struct label *label;
+
+	if (!r->conn->stamped || !stamp->label_id)
+		return NULL;
+	label = labels_get(&r->gw->labels, stamp->label_id);
+	if (!label) {
+		gateway_drain_channel(r->gw);
+		label = labels_get(&r->gw->labels, stamp->label_id);
+	}
+	return label;
+}
+
+struct policy_facts request_facts(const struct request *r)
+{
+	const struct label *label = request_label(r);
+
+	if (!label)
+		return (struct policy_facts){ 0 };
+	return (struct policy_facts){ .tags = label->tags,
+				      .n_tags = label->n_tags,
+				      .cgroup = str_of(label->box.path),
+				      .container = str_of(label->box.container) };
+}
+
+/* Counts without a stamp, or with a peer that is not who the stamp says. */
+static bool request_attested(struct request *r)
+{
+	struct conn *c = r->conn;
+
+	if (!c->stamped || c->stamp.peer == STAMP_PEER_UNKNOWN)
+		conn_read_stamp(c);
+	if (!c->stamped)
+		account_event(r->gw, c, "unstamped", "a connection without a stamp was refused");
+	else if (c->stamp.peer == STAMP_PEER_DIFFERS)
+		account_event(r->gw, c, "stamp-differs",
+			      "the process behind a connection is not of the cgroup of its stamp; refused");
+	else
+		return true;
+	return false;
+}
+
+/* ------------------------------------------------------------------ answers of ours */
+
+static void deny_v(struct request *r, enum outcome outcome, uint64_t retry_after_s, const char *fmt, va_list ap)
+{
+	struct conn *c = r->conn;
+	struct denial d = { .format = r->route.format,
+			    .outcome = outcome,
+			    .client = str_of(r->client),
+			    .retry_after_s = retry_after_s,
+			    .request_id = r->id };
+
+	vsnprintf(r->why, sizeof(r->why), fmt, ap);
+	if (!c) {
+		request_finish(r, outcome);
+		return;
+	}
+	/* What is left of a body that was not read would be taken for the next request. */
+	r->head.keep_alive &= c->stamped && (r->body_whole || r->head.body == HTTP_BODY_NONE);
+	d.message = str_of(r->why);
+	d.close = !r->head.keep_alive;
+	d.no_body = str_eq(r->head.method, STR("HEAD"));
+	r->answer_status = deny_write(&d, &c->out);
+	if (r->answer_status < 0)
+		r->head.keep_alive = false;
+	request_finish(r, outcome);
+	if (c->state != CONN_DEAD)
+		conn_flush(c);
+}
+
+void request_deny(struct request *r, enum outcome outcome, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	deny_v(r, outcome, 0, fmt, ap);
+	va_end(ap);
+}
+
+void request_deny_quota(struct request *r, uint64_t retry_after_s, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	deny_v(r, OUTCOME_DENIED_QUOTA, retry_after_s, fmt, ap);
+	va_end(ap);
+}
+
+static void answer_probe(struct request *r)
+{
+	struct conn *c = r->conn;
+
+	buf_printf(&c->out, "HTTP/1.1 200 OK\r\nallow: GET, HEAD, POST, OPTIONS\r\ncontent-length: 0\r\n%s\r\n",
+		   r->head.keep_alive ? "" : "connection: close\r\n");
+	r->answer_status = 200;
+	request_finish(r, OUTCOME_LOCAL);
+	if (c->state != CONN_DEAD)
+		conn_flush(c);
+}
+
+void request_bad_head(struct conn *c, const char *why)
+{
+	struct denial d = { .outcome = OUTCOME_BAD_REQUEST, .message = str_of(why), .close = true };
+
+	if (c->req || c->state == CONN_DEAD) {
+		conn_close(c);
+		return;
+	}
+	log_limited(LOG_DEBUG, "a malformed request was refused why=\"%s\"", why);
+	c->close_after = true;
+	if (deny_write(&d, &c->out) < 0)
+		conn_close(c);
+	else
+		conn_flush(c);
+}
+
+/* ------------------------------------------------------------------ reading */
+
+/* The head's bytes become the request's own: what is in `in` moves when more comes. */
+static int request_take_head(struct request *r, const struct http_head *head, size_t head_bytes)
+{
+	struct buf *in = &r->conn->in;
+	const char *was = buf_head(in), *now;
+	int err = buf_append(&r->head_bytes, was, head_bytes);
+
+	if (err)
+		return err;
+	now = buf_head(&r->head_bytes);
+	r->head = *head;
+	r->head.method.s = now + (head->method.s - was);
+	r->head.target.s = now + (head->target.s - was);
+	for (unsigned i = 0; i < head->n_headers; i++) {
+		r->head.headers[i].name.s = now + (head->headers[i].name.s - was);
+		r->head.headers[i].value.s = now + (head->headers[i].value.s - was);
+	}
+	buf_consume(in, head_bytes);
+	return 0;
+}
+
+static void request_find_session(struct request *r)
+{
+	for (const char *const *name = client_session_headers; *name; name++) {
+		struct str value = http_header_get(&r->head, *name);
+
+		if (value.n) {
+			str_copy(r->session, sizeof(r->session), value);
+			return;
+		}
+	}
+}
+
+static bool request_bounds(struct request *r)
+{
+	struct gateway *gw = r->gw;
+	const struct config *cfg = gw->config;
+	struct str coding = http_header_get(&r->head, "content-encoding");
+	enum coding c = coding.n ? coding_parse(coding) : CODING_IDENTITY;
+
+	if (r->head.body == HTTP_BODY_LENGTH && r->head.length > cfg->client.body_limit_bytes)
+		request_deny(r, OUTCOME_TOO_LARGE,
+			     "The request's body is larger than client.body_limit (%" PRIu64 " bytes) of the gateway allows.",
+			     cfg->client.body_limit_bytes);
+	else if (gw->body_bytes + r->head.length > cfg->client.body_memory_bytes)
+		request_deny(r, OUTCOME_OVERLOADED,
+			     "The gateway holds as many request bodies as client.body_memory allows; try again.");
+	else if (c == CODING_UNKNOWN)
+		request_deny(r, OUTCOME_BAD_REQUEST,
+			     "The request's content-encoding is not one of gzip, deflate, zstd, br; send it plain.");
+	else {
+		if (c != CODING_IDENTITY)
+			r->decoder = decoder_new(c, cfg->client.body_limit_bytes, BODY_RATIO_MAX);
+		return true;
+	}
+	return false;
+}
+
+void request_head(struct conn *c, const struct http_head *head, size_t head_bytes)
+{
+	struct request *r = request_new(c);
+
+	if (!r || request_take_head(r, head, head_bytes) < 0) {
+		conn_close(c);
+		return;
+	}
+	if (!route_parse(r->head.method, r->head.target, r->head.upgrade, &r->route)) {
+		request_deny(r, OUTCOME_BAD_REQUEST, "The request's path is too long.");
+		return;
+	}
+	client_name(http_header_get(&r->head, "user-agent"), r->client, sizeof(r->client));
+	request_find_session(r);
+	req_tap_start(r->tap, r->route.format);
+	if (!request_bounds(r))
+		return;
+	c->state = CONN_BODY;
+	r->body_left = r->head.length;
+	if (r->head.body == HTTP_BODY_NONE) {
+		request_decide(r);
+		return;
+	}
+	if (r->head.expect_continue && !buf_len(&c->in))
+		conn_send(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+}
+
+static void on_decoded(void *arg, const void *data, size_t n)
+{
+	req_tap_feed(((struct request *)arg)->tap, data, n);
+}
+
+/* A piece of the body: kept for sending, read by the tap. False: refused. */
+static bool request_take_body(struct request *r, struct str piece)
+{
+	int err = r->body.cap ? 0 : buf_reserve(&r->body, MAX(r->body_left, piece.n)) ? 0 : -ENOBUFS;
+
+	if (!err)
+		err = buf_append(&r->body, piece.s, piece.n);
+	r->gw->body_bytes += piece.n;
+	r->body_counted += piece.n;
+	if (err == -ENOBUFS) {
+		request_deny(r, OUTCOME_TOO_LARGE,
+			     "The request's body is larger than client.body_limit (%" PRIu64 " bytes) of the gateway allows.",
+			     r->gw->config->client.body_limit_bytes);
+	} else if (err || r->gw->body_bytes > r->gw->config->client.body_memory_bytes) {
+		request_deny(r, OUTCOME_OVERLOADED,
+			     "The gateway holds as many request bodies as client.body_memory allows; try again.");
+	} else if (!r->decoder) {
+		req_tap_feed(r->tap, piece.s, piece.n);
+		return true;
+	} else {
+		err = decoder_feed(r->decoder, piece.s, piece.n, on_decoded, r);
+		if (!err)
+			return true;
+		request_deny(r, err == -EFBIG ? OUTCOME_TOO_LARGE : OUTCOME_BAD_REQUEST,
+			     err == -EFBIG ? "The request's body unfolds to more than the gateway allows." :
+					     "The request's body is not of its content-encoding.");
+	}
+	return false;
+}
+
+size_t request_body(struct request *r, const char *data, size_t n)
+{
+	struct str in = { data, n }, piece;
+
+	if (r->head.body == HTTP_BODY_LENGTH) {
+		piece = (struct str){ data, MIN((uint64_t)n, r->body_left) };
+		if (!request_take_body(r, piece))
+			return n;
+		r->body_left -= piece.n;
+		if (!r->body_left)
+			request_decide(r);
+		return piece.n;
+	}
+	for (;;) {
+		switch (http_chunked_next(&r->chunked, &in, &piece)) {
+		case PIECE_DATA:
+			if (!request_take_body(r, piece))
+				return n;
+			break;
+		case PIECE_MORE:
+			return n;
+		case PIECE_END:
+			request_decide(r);
+			return n - in.n;
+		case PIECE_BAD:
+			r->head.keep_alive = false;
+			request_deny(r, OUTCOME_BAD_REQUEST, "The request's chunked body is malformed.");
+			return n;
+		}
+	}
+}
+
+/* ------------------------------------------------------------------ deciding */
+
+static void describe(const struct request *r, char *out, size_t size)
+{
+	const struct label *label = request_label(r);
+
+	snprintf(out, size, "%s (%s)", label && label->n_tags ? label->box.tags : "a sandbox without a tag",
+		 label ? label->box.path : "unknown cgroup");
+}
+
+static void deny_by_policy(struct request *r)
+{
+	char who[160];
+
+	describe(r, who, sizeof(who));
+	switch (r->verdict.outcome) {
+	case OUTCOME_DENIED_UNLABELLED:
+		request_deny(r, OUTCOME_DENIED_UNLABELLED,
+			     "Sallyport: this sandbox has no label; ask its operator for `sallyport label TARGET tag:NAME`.");
+		break;
+	case OUTCOME_UNKNOWN_MODEL:
+		request_deny(r, OUTCOME_UNKNOWN_MODEL,
+			     "Sallyport: no provider here serves the model \"%.*s\" in this format; GET /v1/models lists what %s may use.",
+			     STR_ARG(r->model), who);
+		break;
+	default:
+		request_deny(r, r->verdict.outcome,
+			     "Sallyport: %s may not use the model \"%.*s\": %s; ask your platform team for a grant.",
+			     who, STR_ARG(r->model), r->verdict.rule);
+	}
+}
+
+/* The model as the policy names it: from the path, or else from the body. */
+static void request_find_model(struct request *r)
+{
+	if (r->route.model[0])
+		r->model = str_of(r->route.model);
+	else
+		r->model = str_of(r->facts->model);
+	str_copy(r->model_text, sizeof(r->model_text), r->model);
+	r->model = str_of(r->model_text);
+	if (!r->session[0])
+		str_copy(r->session, sizeof(r->session), str_of(r->facts->session));
+	if (!r->session[0] && r->facts->fingerprint)
+		snprintf(r->session, sizeof(r->session), "fp_%016" PRIx64, r->facts->fingerprint);
+}
+
+/* Everything that can be said without the policy; false: answered. */
+static bool request_sound(struct request *r)
+{
+	if (!request_attested(r)) {
+		request_deny(r, OUTCOME_DENIED_UNSTAMPED,
+			     "Sallyport: this process is in no labelled sandbox, so the gateway does not know it; start it with `sallyport run --tag tag:NAME -- COMMAND`, or ask the operator for `sallyport label pid:N tag:NAME`.");
+	} else if (r->route.kind == ROUTE_PROBE) {
+		answer_probe(r);
+	} else if (!r->rules) {
+		request_deny(r, OUTCOME_OVERLOADED, "Sallyport: the gateway has no policy yet; try again.");
+	} else if (r->route.kind == ROUTE_MODELS) {
+		models_answer(r);
+	} else if (r->route.kind == ROUTE_UPGRADE) {
+		struct conn *c = r->conn;
+
+		buf_puts(&c->out, STR("HTTP/1.1 426 Upgrade Required\r\nupgrade: HTTP/1.1\r\nconnection: upgrade\r\ncontent-length: 0\r\n\r\n"));
+		r->answer_status = 426;
+		request_finish(r, OUTCOME_LOCAL);
+		if (c->state != CONN_DEAD)
+			conn_flush(c);
+	} else if (r->route.kind == ROUTE_NOT_FOUND) {
+		request_deny(r, OUTCOME_NOT_FOUND,
+			     "Sallyport: %.*s %.*s is not served here; model calls go to /v1/messages, /v1/chat/completions, /v1/responses or /v1beta/models/MODEL:generateContent.",
+			     STR_ARG(r->head.method), (int)MIN(r->head.target.n, (size_t)64), r->head.target.s);
+	} else if (r->facts->not_json) {
+		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the request's body is not a JSON object.");
+	} else if (!r->model.n) {
+		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the request names no model.");
+	} else {
+		return true;
+	}
+	return false;
+}
+
+void request_decide(struct request *r)
+{
+	struct policy_query q;
+
+	r->conn->state = CONN_BUSY;
+	r->body_whole = true;
+	r->facts = req_tap_end(r->tap);
+	request_find_model(r);
+	if (!request_sound(r))
+		return;
+	q = (struct policy_query){ .who = request_facts(r),
+				   .format = r->route.format,
+				   .model = r->model,
+				   .provider = str_of(r->route.provider) };
+	policy_eval(r->rules->policy, &q, &r->verdict);
+	str_copy(r->rule, sizeof(r->rule), str_of(r->verdict.rule));
+	if (r->verdict.outcome != OUTCOME_NONE) {
+		deny_by_policy(r);
+		return;
+	}
+	if (!account_has_room(r->gw) || account_begin(r) < 0) {
+		request_deny(r, OUTCOME_OVERLOADED,
+			     "Sallyport: the ledger cannot take more records now; see `sallyport doctor` on the host.");
+		return;
+	}
+	relay_start(r);
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request from its head to its record. Theory of operation:
+ *
+ *   READ -> DECIDED -> (ASKING -> ANSWER_HEAD -> ANSWER_BODY)* -> DONE
+ *
+ * request_head() and request_body() read, request_decide() routes, asks policy, reserves, and sends it to a
+ * provider (relay.c), or answers itself. Every request ends in request_finish() with exactly one outcome.
+ * The connection may leave before (c->req and r->conn are cut); an answer that is billed anyway is then
+ * read to its end without it.
+ */
+#pragma once
+
+#include "gateway/conn.h"
+#include "gateway/decode.h"
+#include "gateway/extract.h"
+#include "gateway/http_msg.h"
+#include "gateway/route.h"
+#include "gateway/sse_strip.h"
+
+enum request_state {
+	REQUEST_READ,
+	REQUEST_ASKING,      /* connecting or sending */
+	REQUEST_ANSWER_HEAD,
+	REQUEST_ANSWER_BODY,
+	REQUEST_DONE,
+};
+
+/* How the answer's bytes go to the client. */
+enum relay_mode {
+	RELAY_RAW,   /* as they came, framing included */
+	RELAY_CHUNK, /* payload in chunks of ours */
+	RELAY_PLAIN, /* payload, then the connection ends (HTTP/1.0) */
+	RELAY_HOLD,  /* an error: kept until it is whole, for scrubbing */
+};
+
+struct request {
+	struct gateway *gw;
+	struct conn *conn; /* NULL: the client left */
+	struct request *next_free;
+	enum request_state state;
+	uint64_t id, started_ns, started_wall_ns, first_byte_ns;
+
+	/* the request */
+	struct http_head head; /* points into head_bytes */
+	struct buf head_bytes;
+	struct route route;
+	struct req_tap *tap;
+	const struct req_facts *facts;
+	struct decoder *decoder;
+	struct http_chunked chunked;
+	uint64_t body_left;
+	bool body_whole;
+	struct buf body;
+	uint64_t body_counted; /* of it in gw->body_bytes */
+	struct str model;      /* asked for, without a provider prefix */
+	char model_text[MODEL_BYTES];
+	char client[48];
+	char session[SESSION_BYTES];
+
+	/* the decision */
+	struct rules *rules;
+	struct policy_verdict verdict;
+	unsigned candidate; /* index into the verdict's providers */
+	unsigned provider;  /* index into the policy */
+	struct policy_price price;
+	bool priced;
+	struct live_slot *slot;
+	int64_t estimate_input;
+	enum outcome outcome;
+	char why[256]; /* the sentence behind an outcome that is not ok */
+	char rule[POLICY_RULE_BYTES];
+
+	/* the provider */
+	struct upstream_conn *up;
+	struct buf up_head; /* holds the key: zeroed */
+	struct iovec pieces[4];
+	unsigned n_pieces;
+	size_t to_send, sent;
+	struct timer timer;
+	uint64_t deadline_ns;
+
+	/* the answer */
+	struct buf up_in;
+	struct resp_tap *answer_tap;
+	struct decoder *answer_decoder;
+	struct sse_strip strip;
+	bool strip_on;
+	enum relay_mode mode;
+	enum http_body answer_framing;
+	struct http_chunked answer_chunked;
+	uint64_t answer_left, answer_bytes;
+	struct buf held;      /* RELAY_HOLD: the payload */
+	struct buf held_head; /* and the head's fields */
+	struct buf held_text; /* decoded */
+	int answer_status;
+	bool answer_keep_alive, answer_begun, answer_sse, answer_ended, paused;
+	unsigned n_calls;
+};
+
+/* A head is whole at the front of c->in: takes it from there. */
+void request_head(struct conn *c, const struct http_head *head, size_t head_bytes);
+/* A head could not be read. */
+void request_bad_head(struct conn *c, const char *why);
+/* Bytes of the body; returns how many belong to it. May finish the request. */
+size_t request_body(struct request *r, const char *data, size_t n);
+/* The body is whole. */
+void request_decide(struct request *r);
+/* Answers with an error of ours and ends the request. */
+void request_deny(struct request *r, enum outcome outcome, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* The same for an empty bucket; retry_after_s 0: it does not refill. */
+void request_deny_quota(struct request *r, uint64_t retry_after_s, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* The client left while the request ran. */
+void request_client_gone(struct request *r);
+/* Records, settles, releases; the request is gone afterwards. */
+void request_finish(struct request *r, enum outcome outcome);
+void request_reap(struct gateway *gw);
+
+/* relay.c: sends the request to verdict.candidates[candidate]. */
+void relay_start(struct request *r);
+/* Nobody listens any more, or nobody shall: the provider's connection is cut. */
+void relay_cancel(struct request *r);
+/* The client has room again. */
+void relay_resume(struct request *r);
+
+/* account.c */
+/* Begins the record in shared memory. -ENOSPC: our bounds. */
+int account_begin(struct request *r);
+/* Reserves in every bucket for this provider; on refusal denies and returns false. */
+bool account_reserve(struct request *r);
+/* What the tap has seen so far goes to shared memory. */
+void account_progress(struct request *r);
+/* Journal, settlement, slot. */
+void account_end(struct request *r);
+void account_tool_call(struct request *r, const struct tool_call *call);
+void account_recover(struct gateway *gw);
+void account_event(struct gateway *gw, const struct conn *c, const char *kind, const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* True when so much room is left that an admitted request is sure to be recorded. */
+bool account_has_room(struct gateway *gw);
+/* Bounded repeats whose time is up are recorded. `all`: without waiting. */
+void account_flush_repeats(struct gateway *gw, bool all);
+
+/* models.c: GET /v1/models. */
+void models_answer(struct request *r);
+/* Who asks, for policy; points into the label. */
+struct policy_facts request_facts(const struct request *r);
+const struct label *request_label(const struct request *r);
