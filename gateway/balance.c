@@ -2,20 +2,21 @@
 /*
  * The balances of all quota buckets in one mapped file.
  *
- * Theory of operation: a robust process-shared mutex guards the file; whoever finds its owner dead puts
- * things right first. Every change of a bucket first copies the bucket into the undo log, so the log
- * empties at the one store that commits. A SIGKILL stops a process between two instructions and what it
- * stored before is in the page cache, hence compiler barriers are enough.
+ * Theory of operation: a robust process-shared mutex guards the file; whoever finds its owner dead
+ * puts things right first. Every change of a bucket first copies the bucket into the undo log, so
+ * the log empties at the one store that commits. A SIGKILL stops a process between two instructions
+ * and what it stored before is in the page cache, hence compiler barriers are enough.
  *
- * A hold lives in the caller's memory, which dies or survives on its own. It is told by its operation
- * number: numbers never repeat. A reservation that was undone and a settlement whose hold could not be
- * emptied any more leave their number among the `dead` ones, and a dead hold counts as empty. For the
- * second kind the number is in `last_settled` of its writer while that lives, and moves on at the next
- * balances_open() of that writer.
+ * A hold lives in the caller's memory, which dies or survives on its own. It is told by its
+ * operation number: numbers never repeat. A reservation that was undone and a settlement whose hold
+ * could not be emptied any more leave their number among the `dead` ones, and a dead hold counts as
+ * empty. For the second kind the number is in `last_settled` of its writer while that lives, and
+ * moves on at the next balances_open() of that writer.
  *
  * Invariants: balance + held changes only by refill, by a settlement's real amount, by new terms.
- * Not handled: a machine that loses power keeps what the kernel had written back; buckets may then be
- * from slightly different moments. Processes must share a PID namespace (the mutex holds thread ids).
+ * Not handled: a machine that loses power keeps what the kernel had written back; buckets may then
+ * be from slightly different moments. Processes must share a PID namespace (the mutex holds thread
+ * ids).
  */
 #include "gateway/balance.h"
 
@@ -33,14 +34,17 @@
 #define BALANCE_VERSION 1
 /* Rationale: twice the buckets, so that probing stays short. */
 #define INDEX_SLOTS (BALANCE_BUCKETS_MAX * 2)
-/* Rationale: one for each death inside the lock and one for each restart; their holds are settled soon. */
+/*
+ * Rationale: one for each death inside the lock and one for each restart; their holds are settled
+ * soon.
+ */
 #define DEAD_OPS 256
 /* Rationale: a full table is searched for buckets at rest at most this often. */
 #define SWEEP_INTERVAL_NS NSEC_PER_SEC
 
 struct bucket_state {
 	struct quota_state quota;
-	int64_t held;   /* sum of all holds */
+	int64_t held;	/* sum of all holds */
 	uint64_t holds; /* how many; some may be of nothing */
 	int64_t capacity, rate;
 	uint64_t period_ns;
@@ -76,7 +80,7 @@ struct balance_file {
 	struct undo undo;
 	uint64_t last_settled[BALANCE_WRITERS_MAX];
 	uint64_t dead[DEAD_OPS];
-	uint32_t n_dead, pad; /* ever */
+	uint32_t n_dead, pad;	     /* ever */
 	uint32_t index[INDEX_SLOTS]; /* slot + 1 */
 	struct bucket buckets[BALANCE_BUCKETS_MAX];
 };
@@ -307,7 +311,8 @@ static int64_t slot_free(struct balances *b, uint64_t now_ns)
 }
 
 /* The slot of a bucket, made full when there is none; -ENOSPC. */
-static int64_t slot_get(struct balances *b, const struct policy_quota *q, const char *name, uint64_t now_ns)
+static int64_t slot_get(struct balances *b, const struct policy_quota *q, const char *name,
+			uint64_t now_ns)
 {
 	struct balance_file *f = b->f;
 	int64_t slot = index_find(f, name, q->unit);
@@ -366,8 +371,9 @@ static int reserve_one(struct balances *b, const struct balance_need *need, uint
 	return 0;
 }
 
-int balances_reserve(struct balances *b, const struct balance_need *needs, unsigned n, uint64_t now_ns,
-		     struct balance_hold *ret_hold, struct balance_refusal *ret_refusal)
+int balances_reserve(struct balances *b, const struct balance_need *needs, unsigned n,
+		     uint64_t now_ns, struct balance_hold *ret_hold,
+		     struct balance_refusal *ret_refusal)
 {
 	struct balance_refusal refusal = { 0 };
 	int err = 0;
@@ -402,7 +408,8 @@ int balances_reserve(struct balances *b, const struct balance_need *needs, unsig
 	return err;
 }
 
-static void settle_part(struct balances *b, uint32_t slot, uint32_t unit, int64_t amount, int64_t real)
+static void settle_part(struct balances *b, uint32_t slot, uint32_t unit, int64_t amount,
+			int64_t real)
 {
 	struct bucket_state *s = undo_log(b, slot);
 	struct policy_quota q = state_terms(s, unit);
@@ -412,7 +419,8 @@ static void settle_part(struct balances *b, uint32_t slot, uint32_t unit, int64_
 	s->holds -= s->holds > 0;
 }
 
-void balances_settle(struct balances *b, struct balance_hold *hold, const int64_t real[QUOTA_UNIT_MAX])
+void balances_settle(struct balances *b, struct balance_hold *hold,
+		     const int64_t real[QUOTA_UNIT_MAX])
 {
 	uint64_t op = hold->op;
 

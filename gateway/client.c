@@ -5,28 +5,19 @@
 
 #include "common/base.h"
 
-/* Best first: those that a harness sets for each session, then those of a thread or task, then the generic. */
+/* Best first: those that a harness sets for each session, then those of a thread or task, then the
+ * generic. */
 const char *const client_session_headers[] = {
-	"x-claude-code-session-id",
-	"session_id",
-	"session-id",
-	"x-codex-session-id",
-	"thread-id",
-	"x-interaction-id",
-	"x-client-session-id",
-	"x-kilocode-taskid",
-	"x-mux-workspace-id",
-	"x-opencode-session",
-	"x-session-id",
-	"x-session-affinity",
-	"x-conversation-id",
-	"conversation_id",
-	NULL,
+	"x-claude-code-session-id", "session_id",	 "session-id",
+	"x-codex-session-id",	    "thread-id",	 "x-interaction-id",
+	"x-client-session-id",	    "x-kilocode-taskid", "x-mux-workspace-id",
+	"x-opencode-session",	    "x-session-id",	 "x-session-affinity",
+	"x-conversation-id",	    "conversation_id",	 NULL,
 };
 
 /*
- * Products of a User-Agent and what they are called here. Order counts: harnesses before the SDKs that they
- * are built on, SDKs before HTTP libraries.
+ * Products of a User-Agent and what they are called here. Order counts: harnesses before the SDKs
+ * that they are built on, SDKs before HTTP libraries.
  */
 static const struct client {
 	const char *product; /* a name before "/", or a whole word; case does not count */
@@ -119,7 +110,8 @@ static const struct client {
 
 static bool is_word_byte(char c)
 {
-	return isalnum((unsigned char)c) || c == '-' || c == '_' || c == '.' || c == '/' || c == '@';
+	return isalnum((unsigned char)c) || c == '-' || c == '_' || c == '.' || c == '/' ||
+	       c == '@';
 }
 
 /* Where the product's name ends in the agent, if it stands there as a word of its own. */
@@ -158,7 +150,7 @@ static struct str client_version(const char *at, const char *end)
 
 void client_name(struct str user_agent, char *ret, size_t size)
 {
-	/* Rationale: agents are below 300 bytes; what a client writes behind that tells nothing. */
+	/* Rationale: recorded agents are below 200 bytes; more tells nothing. */
 	struct str agent = { user_agent.s, MIN(user_agent.n, (size_t)512) };
 
 	for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {

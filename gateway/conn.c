@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "common/log.h"
 #include "gateway/request.h"
@@ -178,37 +179,40 @@ int conn_flush(struct conn *c)
 
 int conn_send(struct conn *c, const void *data, size_t n)
 {
-	const char *p = data;
+	struct iovec iov[2] = { { buf_head(&c->out), buf_len(&c->out) }, { (void *)(uintptr_t)data, n } };
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	size_t from_out, from_data;
+	ssize_t sent;
 
-	if (!buf_len(&c->out)) {
-		ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL);
-
-		if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-			conn_close(c);
-			return -EPIPE;
-		}
-		if (sent > 0) {
-			p += sent;
-			n -= (size_t)sent;
-		}
-		if (n) {
-			conn_set_deadline(c, WRITE_STALL_NS);
-			loop_rewatch(&c->gw->loop, &c->watch, c->watch.events | EPOLLOUT);
-		}
+	/* While the socket is full, asking it again would cost a call and bring nothing. */
+	if (c->watch.events & EPOLLOUT)
+		return buf_append(&c->out, data, n);
+	sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+		conn_close(c);
+		return -EPIPE;
 	}
-	return n ? buf_append(&c->out, p, n) : 0;
+	sent = MAX(sent, (ssize_t)0);
+	from_out = MIN((size_t)sent, iov[0].iov_len);
+	from_data = (size_t)sent - from_out;
+	buf_consume(&c->out, from_out);
+	if (from_data == n && !buf_len(&c->out))
+		return 0;
+	conn_set_deadline(c, WRITE_STALL_NS);
+	loop_rewatch(&c->gw->loop, &c->watch, c->watch.events | EPOLLOUT);
+	return buf_append(&c->out, (const char *)data + from_data, n - from_data);
 }
 
-/* One head, or a part of one, at the front of `in`. */
-static void conn_parse_head(struct conn *c)
+/* One head, or a part of one, at the front of these bytes; returns how many were taken up. */
+static size_t conn_parse_head(struct conn *c, struct str in)
 {
 	struct http_head head;
 	const char *why = NULL;
-	int n = http_parse_request(buf_str(&c->in), &head, &why);
+	int n = http_parse_request(in, &head, &why);
 
 	if (n == HTTP_BAD) {
 		request_bad_head(c, why);
-		return;
+		return in.n;
 	}
 	if (n == HTTP_MORE) {
 		if (c->state == CONN_IDLE) {
@@ -216,29 +220,44 @@ static void conn_parse_head(struct conn *c)
 			conn_set_deadline(c, c->gw->config->client.head_timeout_ns);
 		}
 		c->more = true;
-		return;
+		return 0;
 	}
-	request_head(c, &head, (size_t)n);
+	request_head(c, &head, (struct str){ in.s, (size_t)n }, in.n > (size_t)n);
+	return (size_t)n;
 }
 
 /*
- * Takes up what lies in `in`, request by request. A request that is answered at once comes back here
- * through conn_request_done(): the flag makes a loop of what would be a recursion as deep as the pipeline.
+ * Takes up what lies in `in` and what has just come, request by request, and keeps the rest in `in`. A
+ * request that is answered at once comes back here through conn_request_done(): the flag makes a loop of
+ * what would be a recursion as deep as the pipeline.
  */
-static void conn_pump(struct conn *c)
+static void conn_pump(struct conn *c, struct str fresh)
 {
+	bool kept = buf_len(&c->in) > 0;
+
 	if (c->pumping)
 		return;
+	if (kept && buf_append(&c->in, fresh.s, fresh.n) < 0) {
+		request_bad_head(c, "the head is too long");
+		return;
+	}
 	c->pumping = true;
 	c->more = false;
-	while (c->state != CONN_DEAD && c->state != CONN_BUSY && !c->close_after && !c->more &&
-	       buf_len(&c->in)) {
-		if (c->state == CONN_BODY)
-			buf_consume(&c->in, request_body(c->req, buf_head(&c->in), buf_len(&c->in)));
+	while (c->state != CONN_DEAD && c->state != CONN_BUSY && !c->close_after && !c->more) {
+		struct str in = kept ? buf_str(&c->in) : fresh;
+		size_t used;
+
+		if (!in.n)
+			break;
+		used = c->state == CONN_BODY ? request_body(c->req, in.s, in.n) : conn_parse_head(c, in);
+		if (c->state != CONN_DEAD && kept)
+			buf_consume(&c->in, used);
 		else
-			conn_parse_head(c);
+			fresh = str_skip(fresh, used);
 	}
 	c->pumping = false;
+	if (!kept && c->state != CONN_DEAD && !c->close_after && buf_append(&c->in, fresh.s, fresh.n) < 0)
+		request_bad_head(c, "the head is too long");
 }
 
 void conn_request_done(struct conn *c, bool keep)
@@ -256,17 +275,41 @@ void conn_request_done(struct conn *c, bool keep)
 	conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
 	loop_rewatch(&c->gw->loop, &c->watch, c->watch.events | EPOLLIN);
 	if (buf_len(&c->in))
-		conn_pump(c);
+		conn_pump(c, STR_NULL);
 	else
 		buf_reset(&c->in, 4096);
 }
 
-/* The body goes straight from the socket to the request; heads are collected in `in`. */
+/* A body of known length is read to where it stays. True when that was done. */
+static bool conn_read_body(struct conn *c)
+{
+	size_t room;
+	char *to = request_body_room(c->req, &room);
+	ssize_t n = to ? read(c->fd, to, room) : 0;
+
+	if (!to)
+		return false;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return true;
+	if (n <= 0) {
+		conn_close(c);
+		return true;
+	}
+	conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
+	c->pumping = true;
+	request_body_filled(c->req, (size_t)n);
+	c->pumping = false;
+	return true;
+}
+
+/* The body goes straight from the socket to the request; parts of heads are collected in `in`. */
 static void conn_read(struct conn *c)
 {
-	ssize_t n = read(c->fd, c->gw->scratch, SCRATCH_BYTES);
-	const char *p = c->gw->scratch;
+	ssize_t n;
 
+	if (c->state == CONN_BODY && !buf_len(&c->in) && conn_read_body(c))
+		return;
+	n = read(c->fd, c->gw->scratch, SCRATCH_BYTES);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -275,23 +318,7 @@ static void conn_read(struct conn *c)
 	}
 	if (c->shut || c->close_after)
 		return; /* read and dropped until the client ends */
-	if (c->state == CONN_BODY && !buf_len(&c->in)) {
-		size_t used;
-
-		conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
-		c->pumping = true;
-		used = request_body(c->req, p, (size_t)n);
-		c->pumping = false;
-		p += used;
-		n -= (ssize_t)used;
-	}
-	if (c->state == CONN_DEAD || !n)
-		return;
-	if (buf_append(&c->in, p, (size_t)n) < 0) {
-		request_bad_head(c, "the head is too long");
-		return;
-	}
-	conn_pump(c);
+	conn_pump(c, (struct str){ c->gw->scratch, (size_t)n });
 }
 
 static void on_conn(void *arg, uint32_t events)

@@ -11,9 +11,11 @@
 
 /* Rationale: a few TLS records; larger brings nothing. */
 #define OUT_BYTES 32768
-/* Below this much output no ratio is suspicious: a small answer may well be one long run of spaces. */
+/* Below this much output no ratio is suspicious: a small answer may well be one long run of spaces.
+ */
 #define RATIO_FREE (1u << 20)
-/* Rationale: 8 MiB, the largest window RFC 8878 asks for; RFC 7932 has 16 MiB at most, without large windows. */
+/* Rationale: 8 MiB, the largest window RFC 8878 asks for; RFC 7932 has 16 MiB at most, without
+ * large windows. */
 #define ZSTD_WINDOW_LOG 23
 
 struct decoder {
@@ -21,7 +23,8 @@ struct decoder {
 	uint64_t max_out, in, out;
 	unsigned max_ratio;
 	bool done, failed;
-	bool zlib_open;     /* z needs inflateEnd() */
+	bool padding;	    /* what follows the last gzip member is none */
+	bool zlib_open;	    /* z needs inflateEnd() */
 	bool deflate_known; /* zlib or raw has been told apart */
 	unsigned char first[2];
 	unsigned n_first;
@@ -130,8 +133,8 @@ static bool decoder_init(struct decoder *d)
 		return decoder_zlib_init(d, 31);
 	case CODING_ZSTD:
 		d->zstd = ZSTD_createDStream();
-		return d->zstd && !ZSTD_isError(ZSTD_DCtx_setParameter(
-					  d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG));
+		return d->zstd && !ZSTD_isError(ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax,
+								       ZSTD_WINDOW_LOG));
 	case CODING_BR:
 		d->br = BrotliDecoderCreateInstance(NULL, NULL, NULL);
 		return d->br != NULL;
@@ -177,7 +180,8 @@ bool decoder_done(const struct decoder *d)
 }
 
 /* Hands n decoded bytes on unless they break a bound. */
-static int decoder_put(struct decoder *d, const void *data, size_t n, decode_sink_fn sink, void *arg)
+static int decoder_put(struct decoder *d, const void *data, size_t n, decode_sink_fn sink,
+		       void *arg)
 {
 	d->out += n;
 	if (d->max_out && d->out > d->max_out)
@@ -190,8 +194,8 @@ static int decoder_put(struct decoder *d, const void *data, size_t n, decode_sin
 }
 
 /*
- * "deflate" is zlib by the standard and raw by some servers' habit: the first two bytes tell (RFC 1950: the
- * method is 8, and both are a multiple of 31).
+ * "deflate" is zlib by the standard and raw by some servers' habit: the first two bytes tell (RFC
+ * 1950: the method is 8, and both are a multiple of 31).
  */
 static int decoder_tell_deflate(struct decoder *d)
 {
@@ -227,8 +231,11 @@ static int decoder_inflate(struct decoder *d, const unsigned char *p, size_t n, 
 	d->z.avail_in = (unsigned)n;
 	while (!err) {
 		if (d->done) {
-			/* RFC 1952: a body may have several gzip members; anything else there is padding. */
-			if (d->coding != CODING_GZIP || !d->z.avail_in || *d->z.next_in != 0x1f)
+			/* RFC 1952: a body may have several gzip members; anything else there is
+			 * padding. */
+			if (d->z.avail_in && *d->z.next_in != 0x1f)
+				d->padding = true;
+			if (d->coding != CODING_GZIP || !d->z.avail_in || d->padding)
 				return 0;
 			inflateReset(&d->z);
 			d->done = false;
@@ -323,7 +330,8 @@ int decoder_feed(struct decoder *d, const void *data, size_t n, decode_sink_fn s
 	const char *p = data;
 	int err = d->failed ? -EBADMSG : 0;
 
-	/* Rationale: pieces keep zlib's 32-bit counters and the ratio check honest on huge inputs. */
+	/* Rationale: pieces keep zlib's 32-bit counters and the ratio check honest on huge inputs.
+	 */
 	while (n && !err) {
 		size_t piece = MIN(n, (size_t)1 << 20);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The answer's tap. Theory of operation: the first byte that is no white space tells JSON from a stream,
- * whatever the content type says (errors come as JSON under any). A stream's `data:` lines go straight into
- * the pick, one document for each event; JSON is one document, a JSON array one for each element. The
- * format's marks fill a struct with the document's fields and draw the conclusions at its end, so that the
- * order of keys never matters.
+ * The answer's tap. Theory of operation: the first byte that is no white space tells JSON from a
+ * stream, whatever the content type says (errors come as JSON under any). A stream's `data:` lines
+ * go straight into the pick, one document for each event; JSON is one document, a JSON array one
+ * for each element. The format's marks fill a struct with the document's fields and draw the
+ * conclusions at its end, so that the order of keys never matters.
  */
 #include "gateway/extract_internal.h"
 
@@ -78,8 +78,8 @@ bool resp_error(struct resp_tap *tap, const struct error_fields *e, bool top)
 /* ---------------------------------------------------------------- streams */
 
 /*
- * A data line begins. A document that is whole already is followed by a new one, even in the same event:
- * some servers leave the blank line out.
+ * A data line begins. A document that is whole already is followed by a new one, even in the same
+ * event: some servers leave the blank line out.
  */
 static void resp_on_line(void *arg)
 {
@@ -234,7 +234,7 @@ bool resp_tap_feed(struct resp_tap *tap, const void *data, size_t n)
 		/* Google also wraps a plain error in an array; that is no stream. */
 		if (tap->pick.root_array)
 			tap->facts.streamed = !tap->facts.has_error || tap->facts.model[0];
-		if (!tap->ended && scan_done(&tap->pick.scan))
+		if (!tap->ended && tap->pick.whole)
 			resp_over(tap);
 	}
 	return tap->ended && !was;

@@ -13,13 +13,13 @@
 #include "common/wire.h"
 
 /* Rationale: model ids seen so far stay below 100 bytes; what is longer is cut and flagged. */
-#define MODEL_BYTES      128
-#define CALL_ID_BYTES    128
-#define TOOL_NAME_BYTES  128
-#define STOP_BYTES       48
+#define MODEL_BYTES	 128
+#define CALL_ID_BYTES	 128
+#define TOOL_NAME_BYTES	 128
+#define STOP_BYTES	 48
 #define ERROR_TYPE_BYTES 64
-#define ERROR_MSG_BYTES  256
-#define SESSION_BYTES    96
+#define ERROR_MSG_BYTES	 256
+#define SESSION_BYTES	 96
 /* Tool results of one turn that are remembered; parallel calls stay far below. */
 #define TOOL_RESULTS_MAX 64
 /* All argument bytes kept for one call; what is longer is cut and the call marked incomplete. */
@@ -29,30 +29,31 @@
 
 struct tool_result {
 	char call_id[CALL_ID_BYTES]; /* "" where the format has none (Gemini: the name) */
-	uint64_t bytes;              /* size of the result as it stood on the wire */
+	uint64_t bytes;		     /* size of the result as it stood on the wire */
 	bool is_error;
 };
 
 struct req_facts {
 	char model[MODEL_BYTES]; /* from the body, "" if it names none */
-	bool stream;             /* the body asks for a stream (Gemini: the path tells, not this) */
-	bool usage_asked;        /* chat: stream_options.include_usage is true */
-	bool not_json;           /* the body is no JSON object */
-	bool model_repeated;     /* "model" stands there twice: parsers disagree on which counts */
-	bool model_cut;          /* it is longer than MODEL_BYTES */
-	int64_t max_output;      /* requested bound on output tokens, all choices; -1: none */
-	uint64_t body_bytes;     /* as fed, decoded */
-	uint64_t text_bytes;     /* bytes inside JSON strings that are no base64 blob: for the estimate */
-	uint64_t fingerprint;    /* of the conversation's start: system and first user text; 0: none */
-	char session[SESSION_BYTES]; /* from the body (metadata.user_id, prompt_cache_key …), or "" */
+	bool stream;		 /* the body asks for a stream (Gemini: the path tells, not this) */
+	bool usage_asked;	 /* chat: stream_options.include_usage is true */
+	bool not_json;		 /* the body is no JSON object */
+	bool model_repeated;	 /* "model" stands there twice: parsers disagree on which counts */
+	bool model_cut;		 /* it is longer than MODEL_BYTES */
+	int64_t max_output;	 /* requested bound on output tokens, all choices; -1: none */
+	uint64_t body_bytes;	 /* as fed, decoded */
+	uint64_t text_bytes;	 /* inside JSON strings that are no base64 blob: for an estimate */
+	uint64_t fingerprint; /* of the conversation's start: system and first user text; 0: none */
+	/* From the body (metadata.user_id, prompt_cache_key …), or "". */
+	char session[SESSION_BYTES];
 
 	/* Results of tools in the last turn only: what came after the last answer of the model. */
 	struct tool_result results[TOOL_RESULTS_MAX];
 	unsigned n_results, n_results_dropped;
 
 	/*
-	 * Chat streams that did not ask for usage: where to put what so that they do. Applying it is
-	 * body[0, at) + insert + body[at + skip, end); insert is "" when nothing is to be done.
+	 * Chat streams that did not ask for usage: where to put what so that they do. Applying it
+	 * is body[0, at) + insert + body[at + skip, end); insert is "" when nothing is to be done.
 	 */
 	struct {
 		uint64_t at, skip;
@@ -76,8 +77,9 @@ const struct req_facts *req_tap_end(struct req_tap *tap);
 
 /*
  * The model and the wish for a stream as a request's path has them: Gemini and Vertex
- * (".../models/M:streamGenerateContent", also rawPredict of Anthropic there) and Azure's deployments.
- * Percent-decoded, without a query. False if the path names no model; the outputs are untouched then.
+ * (".../models/M:streamGenerateContent", also rawPredict of Anthropic there) and Azure's
+ * deployments. Percent-decoded, without a query. False if the path names no model; the outputs are
+ * untouched then.
  */
 bool path_model(struct str path, char *ret_model, size_t size, bool *ret_stream);
 
@@ -86,9 +88,9 @@ bool path_model(struct str path, char *ret_model, size_t size, bool *ret_stream)
 /* Token counts; -1: not reported. Disjoint: the prompt is input + cache_read + cache_write. */
 struct usage {
 	int64_t input, cache_read, cache_write, output;
-	int64_t reasoning;      /* a part of output */
+	int64_t reasoning;	/* a part of output */
 	int64_t cache_write_1h; /* the part of cache_write with the long lifetime */
-	int64_t web_searches;   /* server tool requests that are billed by number */
+	int64_t web_searches;	/* server tool requests that are billed by number */
 };
 #define USAGE_NONE ((struct usage){ -1, -1, -1, -1, -1, -1, -1 })
 
@@ -96,15 +98,15 @@ enum tool_kind { TOOL_FUNCTION, TOOL_SERVER, TOOL_MCP, TOOL_KIND_MAX };
 const char *tool_kind_name(enum tool_kind kind);
 
 struct tool_call {
-	struct str id;   /* n 0: the format has none */
+	struct str id;	 /* n 0: the format has none */
 	struct str name; /* never empty */
 	enum tool_kind kind;
 	struct str server;    /* MCP server label, or n 0 */
 	struct str arguments; /* JSON text, or free text of a custom tool; n 0 stands for {} */
 	bool arguments_null;  /* the wire says null / the format has no arguments for it */
-	bool custom;          /* free text, not JSON */
-	bool complete;        /* false: the answer stopped in it, or it was cut at the bound */
-	int choice;           /* index of the choice or candidate */
+	bool custom;	      /* free text, not JSON */
+	bool complete;	      /* false: the answer stopped in it, or it was cut at the bound */
+	int choice;	      /* index of the choice or candidate */
 	/* For the corpus only; set where they apply. */
 	bool pending_approval, failed, inferred;
 	struct str caller, namespace_;
@@ -137,10 +139,11 @@ void resp_tap_free(struct resp_tap *tap);
 void resp_tap_start(struct resp_tap *tap, enum wire_format format, int http_status,
 		    struct str content_type, tool_call_fn on_call, void *arg);
 /*
- * Reads decoded bytes. Returns true, once, when these bytes hold the answer's end as a client sees it
- * (message_stop, [DONE], response.completed, the closing brace, an error event …): the caller records the
- * request before it forwards them; every call has been told by then. Streams without an end marker (Gemini,
- * some imitators of chat) end only by resp_tap_end(). Feeding on after the end is allowed.
+ * Reads decoded bytes. Returns true, once, when these bytes hold the answer's end as a client sees
+ * it (message_stop, [DONE], response.completed, the closing brace, an error event …): the caller
+ * records the request before it forwards them; every call has been told by then. Streams without an
+ * end marker (Gemini, some imitators of chat) end only by resp_tap_end(). Feeding on after the end
+ * is allowed.
  */
 bool resp_tap_feed(struct resp_tap *tap, const void *data, size_t n);
 /* The facts so far: valid until the next start or free, also in the middle of a stream. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Anthropic Messages, also as Vertex and others speak it. A stream is message_start, content blocks by
- * index (start, deltas, stop), message_delta, message_stop; counts in later events replace earlier ones.
+ * Anthropic Messages, also as Vertex and others speak it. A stream is message_start, content blocks
+ * by index (start, deltas, stop), message_delta, message_stop; counts in later events replace
+ * earlier ones.
  */
 #include "gateway/extract_internal.h"
 
@@ -43,7 +44,9 @@ struct anthropic_resp {
 		{ prefix ".name", PICK_TEXT, F(block.name), 0 },                                   \
 		{ prefix ".server_name", PICK_TEXT, F(block.server), 0 },                          \
 		{ prefix ".caller.type", PICK_TEXT, F(block.caller), 0 },                          \
-		{ prefix ".input", PICK_VALUE, F(block.input), 0 }
+	{                                                                                          \
+		prefix ".input", PICK_VALUE, F(block.input), 0                                     \
+	}
 #define COUNT_PATHS(prefix, field)                                                                 \
 	{ prefix ".input_tokens", PICK_INT, F(field.input), 0 },                                   \
 		{ prefix ".cache_read_input_tokens", PICK_INT, F(field.cache_read), 0 },           \
@@ -53,8 +56,9 @@ struct anthropic_resp {
 		  0 },                                                                             \
 		{ prefix ".cache_creation.ephemeral_1h_input_tokens", PICK_INT,                    \
 		  F(field.cache_write_1h), 0 },                                                    \
-		{ prefix ".server_tool_use.web_search_requests", PICK_INT, F(field.web_searches),  \
-		  0 }
+	{                                                                                          \
+		prefix ".server_tool_use.web_search_requests", PICK_INT, F(field.web_searches), 0  \
+	}
 
 static const struct pick_path resp_paths[] = {
 	{ "index", PICK_INT, F(index), 0 },
@@ -75,10 +79,10 @@ static const struct pick_path resp_paths[] = {
 
 static void counts_take(struct counts *to, const struct counts *from)
 {
-	int64_t *t[] = { &to->input,     &to->cache_read,     &to->cache_write, &to->output,
+	int64_t *t[] = { &to->input,	 &to->cache_read,     &to->cache_write, &to->output,
 			 &to->reasoning, &to->cache_write_1h, &to->web_searches };
-	const int64_t *f[] = { &from->input,        &from->cache_read, &from->cache_write,
-			       &from->output,       &from->reasoning,  &from->cache_write_1h,
+	const int64_t *f[] = { &from->input,	   &from->cache_read, &from->cache_write,
+			       &from->output,	   &from->reasoning,  &from->cache_write_1h,
 			       &from->web_searches };
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++)
@@ -107,12 +111,12 @@ static int64_t extra(int64_t sum, int64_t top)
 static void anthropic_usage(struct resp_tap *tap, struct anthropic_resp *a)
 {
 	struct usage *u = &tap->facts.usage, *more = &tap->facts.billed_extra;
-	struct counts now = { u->input,     u->cache_read,     u->cache_write, u->output,
+	struct counts now = { u->input,	    u->cache_read,     u->cache_write, u->output,
 			      u->reasoning, u->cache_write_1h, u->web_searches };
 	const struct counts *sum = &a->sum;
 
 	counts_take(&now, &a->usage);
-	*u = (struct usage){ now.input,     now.cache_read,     now.cache_write, now.output,
+	*u = (struct usage){ now.input,	    now.cache_read,	now.cache_write, now.output,
 			     now.reasoning, now.cache_write_1h, now.web_searches };
 	if (a->has_iterations) {
 		a->sum = a->iterations;
@@ -197,7 +201,8 @@ static void anthropic_close(struct resp_tap *tap, struct open_call *call)
 
 static void anthropic_event(struct resp_tap *tap, struct anthropic_resp *a)
 {
-	struct str type = a->error.top_type[0] ? str_of(a->error.top_type) : sse_event_name(&tap->sse);
+	struct str type =
+		a->error.top_type[0] ? str_of(a->error.top_type) : sse_event_name(&tap->sse);
 	struct open_call *call;
 
 	resp_model(tap, a->model);
@@ -362,8 +367,8 @@ static bool anthropic_req_mark(void *arg, int tag, enum scan_type type, bool lea
 		if (!leave)
 			req_message_begin(tap);
 		else
-			req_message_end(tap, !strcmp(tap->c.role, "assistant") ? REQ_ANSWER :
-									 REQ_USER);
+			req_message_end(tap,
+					!strcmp(tap->c.role, "assistant") ? REQ_ANSWER : REQ_USER);
 		break;
 	case REQ_BLOCK:
 		if (!leave) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * OpenAI Chat Completions and its many imitators. A stream's chunks carry deltas for each choice; calls are
- * joined by choice and index. Where the wire leaves the index out, a delta with an id opens a call; where it
- * gives every call the same index, a new id together with a name does.
+ * OpenAI Chat Completions and its many imitators. A stream's chunks carry deltas for each choice;
+ * calls are joined by choice and index. Where the wire leaves the index out, a delta with an id
+ * opens a call; where it gives every call the same index, a new id together with a name does.
  */
 #include "gateway/extract_internal.h"
 
@@ -16,8 +16,8 @@ enum { TAG_CHOICE = TAG_OWN, TAG_MESSAGE, TAG_CALL, TAG_ID, TAG_LEGACY, TAG_EXEC
 
 struct chat_usage {
 	int64_t prompt, completion, total;
-	int64_t cached, hit, cached_top, num_cached, cache_read;      /* read from a cache, under … */
-	int64_t written, written_details, written_top;                /* written to one */
+	int64_t cached, hit, cached_top, num_cached, cache_read; /* read from a cache, under … */
+	int64_t written, written_details, written_top;		 /* written to one */
 	int64_t reasoning, reasoning_top;
 	int64_t web_searches, search_queries;
 };
@@ -30,7 +30,8 @@ struct chat_resp {
 	/* the choice in hand */
 	int64_t choice;
 	char finish[STOP_BYTES];
-	unsigned first; /* calls of the table from here on came with this choice and are not sorted in */
+	unsigned first; /* calls of the table from here on came with this choice and are not sorted
+			   in */
 	/* the call in hand */
 	struct {
 		char id[CALL_ID_BYTES], type[48], name[TOOL_NAME_BYTES];
@@ -51,8 +52,8 @@ struct chat_resp {
 		{ prefix ".completion_tokens", PICK_INT, F(usage.completion), 0 },                 \
 		{ prefix ".total_tokens", PICK_INT, F(usage.total), 0 },                           \
 		{ prefix ".prompt_tokens_details.cached_tokens", PICK_INT, F(usage.cached), 0 },   \
-		{ prefix ".prompt_tokens_details.cache_write_tokens", PICK_INT,                    \
-		  F(usage.written), 0 },                                                           \
+		{ prefix ".prompt_tokens_details.cache_write_tokens", PICK_INT, F(usage.written),  \
+		  0 },                                                                             \
 		{ prefix ".prompt_tokens_details.cache_creation_tokens", PICK_INT,                 \
 		  F(usage.written_details), 0 },                                                   \
 		{ prefix ".completion_tokens_details.reasoning_tokens", PICK_INT,                  \
@@ -63,10 +64,13 @@ struct chat_resp {
 		{ prefix ".cache_read_input_tokens", PICK_INT, F(usage.cache_read), 0 },           \
 		{ prefix ".cache_creation_input_tokens", PICK_INT, F(usage.written_top), 0 },      \
 		{ prefix ".reasoning_tokens", PICK_INT, F(usage.reasoning_top), 0 },               \
-		{ prefix ".server_tool_use.web_search_requests", PICK_INT,                         \
-		  F(usage.web_searches), 0 },                                                      \
-		{ prefix ".num_search_queries", PICK_INT, F(usage.search_queries), 0 }
-/* "delta" in a stream, "message" otherwise; some streams repeat the message so far in each chunk. */
+		{ prefix ".server_tool_use.web_search_requests", PICK_INT, F(usage.web_searches),  \
+		  0 },                                                                             \
+	{                                                                                          \
+		prefix ".num_search_queries", PICK_INT, F(usage.search_queries), 0                 \
+	}
+/* "delta" in a stream, "message" otherwise; some streams repeat the message so far in each chunk.
+ */
 #define MSG "choices.*.delta|message."
 
 static const struct pick_path resp_paths[] = {
@@ -148,8 +152,8 @@ static void chat_call_reset(struct chat_resp *c)
 }
 
 /*
- * A call or a fragment of one has been read. The number of its choice may not be known yet, so it is put at
- * the end of the table and sorted in when the choice ends.
+ * A call or a fragment of one has been read. The number of its choice may not be known yet, so it
+ * is put at the end of the table and sorted in when the choice ends.
  */
 static void chat_call(struct resp_tap *tap, struct chat_resp *c, int tag)
 {
@@ -196,7 +200,8 @@ static struct open_call *chat_find(struct resp_tap *tap, unsigned n, const struc
 		if (frag->index >= 0 && call->index != frag->index)
 			continue;
 		if (frag->id[0] && call->id[0] && strcmp(frag->id, call->id)) {
-			/* Another id: another call, unless the server makes up a new one for each delta. */
+			/* Another id: another call, unless the server makes up a new one for each
+			 * delta. */
 			if (frag->index < 0)
 				continue;
 			return frag->name[0] ? NULL : call;
@@ -408,8 +413,8 @@ static enum req_author chat_author(const char *role)
 		return REQ_ANSWER;
 	if (!strcmp(role, "user"))
 		return REQ_USER;
-	return !strcmp(role, "system") || !strcmp(role, "developer") ? REQ_SYSTEM_MESSAGE :
-								       REQ_OTHER;
+	return !strcmp(role, "system") || !strcmp(role, "developer") ? REQ_SYSTEM_MESSAGE
+								     : REQ_OTHER;
 }
 
 static bool chat_req_mark(void *arg, int tag, enum scan_type type, bool leave)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Gemini generateContent, also on Vertex: JSON, SSE, or one JSON array of chunks. Calls are parts of the
- * content; one whose arguments are streamed stays open from its name to the part without willContinue.
- * Searches that only the grounding metadata tells of are reported at the end.
+ * Gemini generateContent, also on Vertex: JSON, SSE, or one JSON array of chunks. Calls are parts
+ * of the content; one whose arguments are streamed stays open from its name to the part without
+ * willContinue. Searches that only the grounding metadata tells of are reported at the end.
  */
 #include "gateway/extract_internal.h"
 
@@ -24,10 +24,10 @@ enum {
 };
 
 /* Rationale: a part carries one fragment, or a few; what is above marks the call as cut. */
-#define FRAGMENTS_MAX 64
+#define FRAGMENTS_MAX	    64
 #define FRAGMENT_PATH_BYTES 256
-/* Rationale: grounding metadata lists a handful. */
-#define INFERRED_MAX 24
+/* Rationale: recorded answers list one or two queries and URLs. */
+#define INFERRED_MAX   24
 #define INFERRED_BYTES 512
 
 struct gemini_counts {
@@ -85,7 +85,7 @@ struct gemini_resp {
 };
 
 #define F(field) PICK_FIELD(struct gemini_resp, field)
-#define PART "candidates.*.content.parts.*."
+#define PART	 "candidates.*.content.parts.*."
 static const struct pick_path resp_paths[] = {
 	{ "modelVersion", PICK_TEXT, F(model), 0 },
 	{ "promptFeedback.blockReason", PICK_TEXT, F(block_reason), 0 },
@@ -211,8 +211,7 @@ static void gemini_fragment_add(struct gemini_resp *g, enum partial_kind kind, s
 	struct gemini_fragment *f;
 	size_t at = buf_len(&g->call.fragment_text);
 
-	if (g->call.n_fragments == FRAGMENTS_MAX ||
-	    buf_puts(&g->call.fragment_text, value) < 0) {
+	if (g->call.n_fragments == FRAGMENTS_MAX || buf_puts(&g->call.fragment_text, value) < 0) {
 		g->call.cut = true;
 		return;
 	}
@@ -250,8 +249,8 @@ static int append_member(struct buf *out, const char *key, const struct pick_val
 		err = buf_puts(out, STR(":"));
 	if (err)
 		return err;
-	return v->type == SCAN_STRING ? buf_json_string(out, buf_str(&v->text)) :
-					buf_puts(out, buf_str(&v->text));
+	return v->type == SCAN_STRING ? buf_json_string(out, buf_str(&v->text))
+				      : buf_puts(out, buf_str(&v->text));
 }
 
 static void gemini_code(struct resp_tap *tap, struct gemini_resp *g)
@@ -262,7 +261,8 @@ static void gemini_code(struct resp_tap *tap, struct gemini_resp *g)
 	if (!call)
 		return;
 	buf_init(&text, TOOL_ARGS_MAX);
-	if (buf_puts(&text, STR("{")) < 0 || append_member(&text, "language", &g->tool.language) < 0 ||
+	if (buf_puts(&text, STR("{")) < 0 ||
+	    append_member(&text, "language", &g->tool.language) < 0 ||
 	    append_member(&text, "code", &g->tool.code) < 0 || buf_puts(&text, STR("}")) < 0)
 		call->cut = true;
 	calls_append(&tap->calls, call, buf_str(&text));
@@ -527,8 +527,8 @@ const struct resp_format gemini_resp = {
 enum { REQ_CONTENT = REQ_OWN, REQ_PART, REQ_RESULT, REQ_RESPONSE, REQ_FAILURE };
 
 #define C(field) PICK_FIELD(struct req_common, field)
-#define CONFIG "generationConfig|generation_config."
-#define SYSTEM "systemInstruction|system_instruction"
+#define CONFIG	 "generationConfig|generation_config."
+#define SYSTEM	 "systemInstruction|system_instruction"
 /* Some SDKs send a single content or part without the array around it. */
 #define RESULT "contents.*.parts.*.functionResponse|function_response"
 static const struct pick_path req_paths[] = {

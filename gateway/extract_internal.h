@@ -18,10 +18,10 @@ struct resp_format {
 	const struct pick_path *paths;
 	size_t n_paths;
 	struct pick_tree *tree;
-	pick_mark_fn mark;           /* its argument is the tap */
-	void (*init)(void *state);   /* once, on zeroed memory */
-	void (*reset)(void *state);  /* for the next answer */
-	void (*fini)(void *state);   /* frees what the state holds */
+	pick_mark_fn mark;		      /* its argument is the tap */
+	void (*init)(void *state);	      /* once, on zeroed memory */
+	void (*reset)(void *state);	      /* for the next answer */
+	void (*fini)(void *state);	      /* frees what the state holds */
 	void (*finish)(struct resp_tap *tap); /* the answer has ended: what is still held is told */
 };
 
@@ -38,8 +38,8 @@ struct resp_tap {
 	struct sse sse;
 	enum resp_shape shape;
 	int http_status;
-	bool says_sse;   /* the content type */
-	bool ended;      /* a client has seen the end */
+	bool says_sse;	 /* the content type */
+	bool ended;	 /* a client has seen the end */
 	bool event_open; /* the pick is inside an event's data */
 	bool unfinished; /* whole JSON, but of an answer that is not there yet */
 	uint8_t head_len;
@@ -73,16 +73,20 @@ enum { TAG_ERROR = PICK_ROOT + 1, TAG_OWN };
 		{ prefix "error.type", PICK_TEXT, PICK_FIELD(type_, field.type), 0 },              \
 		{ prefix "error.code", PICK_TEXT, PICK_FIELD(type_, field.code), 0 },              \
 		{ prefix "error.status", PICK_TEXT, PICK_FIELD(type_, field.status), 0 },          \
-		{ prefix "error.message", PICK_TEXT, PICK_FIELD(type_, field.message), 0 }
+	{                                                                                          \
+		prefix "error.message", PICK_TEXT, PICK_FIELD(type_, field.message), 0             \
+	}
 #define ERROR_TOP_PATHS(type_, field)                                                              \
 	{ "type", PICK_TEXT, PICK_FIELD(type_, field.top_type), 0 },                               \
 		{ "code", PICK_TEXT, PICK_FIELD(type_, field.top_code), 0 },                       \
 		{ "message", PICK_TEXT, PICK_FIELD(type_, field.top_message), 0 },                 \
-		{ "detail", PICK_TEXT, PICK_FIELD(type_, field.detail), 0 }
+	{                                                                                          \
+		"detail", PICK_TEXT, PICK_FIELD(type_, field.detail), 0                            \
+	}
 
 /*
- * At the end of a document: takes its error, if it has one; the first of an answer counts. Members at the
- * top count if `top`, or if the HTTP status says error. True if there was one.
+ * At the end of a document: takes its error, if it has one; the first of an answer counts. Members
+ * at the top count if `top`, or if the HTTP status says error. True if there was one.
  */
 bool resp_error(struct resp_tap *tap, const struct error_fields *e, bool top);
 
@@ -103,7 +107,8 @@ enum req_options { OPTIONS_NONE, OPTIONS_NULL, OPTIONS_EMPTY, OPTIONS_OBJECT, OP
 struct req_common {
 	char model[MODEL_BYTES + 1];
 	int8_t stream, include_usage;
-	int64_t max_a, max_b, n; /* bounds on the output under their several names; number of choices */
+	int64_t max_a, max_b,
+		n; /* bounds on the output under their several names; number of choices */
 	char user[REQ_USER_BYTES], session[REQ_USER_BYTES], cache_key[REQ_USER_BYTES];
 	char previous[32]; /* Responses: goes on from a stored answer */
 	/* The conversation's start. */

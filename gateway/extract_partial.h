@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Puts an arguments object together from Gemini's partialArgs: values with a JSON path each, strings in
- * fragments. Bounded in depth, members and bytes.
+ * Puts an arguments object together from Gemini's partialArgs: values with a JSON path each,
+ * strings in fragments. Bounded in depth, members and bytes.
  */
 #pragma once
 
@@ -11,11 +11,14 @@
 #include "common/buf.h"
 #include "common/str.h"
 
-/* Rationale: arguments are as deep as their schema, and schemas seen stay below 12. */
+/* Rationale: recorded arguments nest 4 deep. */
 #define PARTIAL_DEPTH_MAX 32
 #define PARTIAL_NODES_MAX 4096
 
-enum partial_kind { PARTIAL_STRING, PARTIAL_LITERAL /* a number, true, false or null as JSON text */ };
+enum partial_kind {
+	PARTIAL_STRING,
+	PARTIAL_LITERAL /* a number, true, false or null as JSON text */
+};
 
 struct partial_node;
 struct partial_args {

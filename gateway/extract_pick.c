@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the tables become a tree of names. The scanner's open containers are mirrored by a
- * stack of nodes; a key is looked up among the children of the innermost one, and what is not found is
- * skipped by the scanner together with everything below it.
+ * Theory of operation: the tables become a tree of names. The scanner's open containers are
+ * mirrored by a stack of nodes; a key is looked up among the children of the innermost one, and
+ * what is not found is skipped by the scanner together with everything below it.
  */
 #include "gateway/extract_pick.h"
 
@@ -92,7 +92,8 @@ void pick_value_fini(struct pick_value *v)
 
 void pick_value_reset(struct pick_value *v)
 {
-	/* Rationale: most arguments are small; one large file written by a tool need not stay around. */
+	/* Rationale: most arguments are small; one large file written by a tool need not stay
+	 * around. */
 	buf_reset(&v->text, 64 * 1024);
 	v->present = v->cut = false;
 }
@@ -290,7 +291,8 @@ static void pick_on_piece(void *arg, struct str piece)
 		if (n < piece.n)
 			p->text_len = pick_utf8_trim(text, p->text_len);
 		text[p->text_len] = '\0';
-		/* What is full stays full: a shorter piece must not fill the gap of a cut character. */
+		/* What is full stays full: a shorter piece must not fill the gap of a cut
+		 * character. */
 		if (n < piece.n)
 			scan_skip_rest(&p->scan);
 		break;
@@ -316,6 +318,7 @@ static void pick_on_end(void *arg, enum scan_type type)
 	}
 	if (p->stack[p->depth] == NODE_NONE) {
 		p->depth--;
+		p->whole = true;
 		return;
 	}
 	node = pick_node(p);
@@ -326,7 +329,7 @@ static void pick_on_end(void *arg, enum scan_type type)
 	}
 	if (node->tag && p->mark)
 		p->mark(p->arg, node->tag, type, true);
-	p->depth--;
+	p->whole = --p->depth == 0;
 }
 
 static const struct scan_ops pick_ops = {
@@ -353,7 +356,7 @@ void pick_reset(struct pick *p)
 	p->depth = 0;
 	p->next = NODE_NONE;
 	p->wanted = true;
-	p->root_array = false;
+	p->root_array = p->whole = false;
 	p->number_len = 0;
 	p->text_len = 0;
 }

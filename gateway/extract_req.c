@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The request's tap: what the four formats have in common. Their tables are in extract_<format>.c. */
+/* The request's tap: what the four formats have in common. Their tables are in extract_<format>.c.
+ */
 #include "gateway/extract_internal.h"
 
 #include "common/base.h"
@@ -115,7 +116,8 @@ static bool result_text_fails(const struct pick_hash *h)
 
 	return str_starts(text, STR("Error")) || str_starts(text, STR("error:")) ||
 	       str_starts(text, STR("{\"error\"")) || str_starts(text, STR("<error")) ||
-	       number_after(text, STR("Exit code")) || number_after(text, STR("exited with code")) ||
+	       number_after(text, STR("Exit code")) ||
+	       number_after(text, STR("exited with code")) ||
 	       number_after(text, STR("\"exit_code\""));
 }
 

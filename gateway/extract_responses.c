@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * OpenAI Responses. What counts in a stream are the items of response.output_item.done, ordered by their
- * output_index (item ids may change from event to event); if there are none, those of the final event. A
- * call that was begun and never done is told only if the stream breaks off.
+ * OpenAI Responses. What counts in a stream are the items of response.output_item.done, ordered by
+ * their output_index (item ids may change from event to event); if there are none, those of the
+ * final event. A call that was begun and never done is told only if the stream breaks off.
  */
 #include "gateway/extract_internal.h"
 
@@ -57,7 +57,9 @@ struct responses_resp {
 		{ prefix ".actions", PICK_VALUE, F(item.actions), 0 },                             \
 		{ prefix ".operation", PICK_VALUE, F(item.operation), 0 },                         \
 		{ prefix ".queries", PICK_VALUE, F(item.queries), 0 },                             \
-		{ prefix ".code", PICK_VALUE, F(item.code), 0 }
+	{                                                                                          \
+		prefix ".code", PICK_VALUE, F(item.code), 0                                        \
+	}
 
 static const struct pick_path resp_paths[] = {
 
@@ -120,7 +122,8 @@ static const struct item_kind *responses_item_kind(const char *type)
 	for (size_t i = 0; i < ARRAY_SIZE(item_kinds) - 1; i++)
 		if (!strcmp(item_kinds[i].type, type))
 			return &item_kinds[i];
-	return str_ends(str_of(type), STR("_call")) ? &item_kinds[ARRAY_SIZE(item_kinds) - 1] : NULL;
+	return str_ends(str_of(type), STR("_call")) ? &item_kinds[ARRAY_SIZE(item_kinds) - 1]
+						    : NULL;
 }
 
 static const struct pick_value *responses_item_value(const struct responses_resp *r,
@@ -258,7 +261,8 @@ static void responses_item(struct resp_tap *tap, struct responses_resp *r, bool 
 	call->order = r->output_index >= 0 ? (uint64_t)r->output_index : r->n_done;
 }
 
-/* A fragment of the arguments of a call that was added; they only matter if the stream breaks off. */
+/* A fragment of the arguments of a call that was added; they only matter if the stream breaks off.
+ */
 static void responses_fragment(struct resp_tap *tap, struct responses_resp *r)
 {
 	int i = responses_find(tap, r->output_index, false);
@@ -343,8 +347,8 @@ static void responses_stream_event(struct resp_tap *tap, struct responses_resp *
 	static const char *const finals[] = { "response.completed", "response.failed",
 					      "response.incomplete", "response.cancelled",
 					      "response.done" };
-	struct str type = r->error.top_type[0] ? str_of(r->error.top_type) :
-						 sse_event_name(&tap->sse);
+	struct str type =
+		r->error.top_type[0] ? str_of(r->error.top_type) : sse_event_name(&tap->sse);
 	bool final = is_any_of(type, finals, ARRAY_SIZE(finals));
 	bool error = str_eq(type, STR("error"));
 
@@ -390,7 +394,7 @@ static void responses_event_reset(struct resp_tap *tap, struct responses_resp *r
 
 static struct pick_value *responses_value(struct responses_resp *r, unsigned i)
 {
-	struct pick_value *values[] = { &r->item.args,      &r->item.input,   &r->item.action,
+	struct pick_value *values[] = { &r->item.args,	    &r->item.input,   &r->item.action,
 					&r->item.actions,   &r->item.queries, &r->item.code,
 					&r->item.operation, &r->delta };
 
@@ -516,8 +520,8 @@ static enum req_author responses_author(const struct req_common *c)
 		return REQ_ANSWER;
 	if (!strcmp(c->role, "user"))
 		return REQ_USER;
-	return !strcmp(c->role, "system") || !strcmp(c->role, "developer") ? REQ_SYSTEM_MESSAGE :
-									     REQ_OTHER;
+	return !strcmp(c->role, "system") || !strcmp(c->role, "developer") ? REQ_SYSTEM_MESSAGE
+									   : REQ_OTHER;
 }
 
 static void responses_req_item_end(struct req_tap *tap)

@@ -616,12 +616,21 @@ static enum outcome answer_outcome(const struct request *r)
 }
 
 /* The message is over: the connection goes back, the record is written, then the last bytes leave. */
-static void relay_complete(struct request *r, bool clean)
+static void relay_complete(struct request *r, bool clean, struct str last)
 {
 	struct conn *c = r->conn;
 
 	upstream_put(TAKE_PTR(r->up), clean && r->answer_keep_alive);
-	request_finish(r, answer_outcome(r));
+	request_record(r, answer_outcome(r));
+	if (c && last.n) {
+		int err = conn_send(c, last.s, last.n);
+
+		if (err == -EPIPE)
+			return; /* it left with the request, which is recorded */
+		if (err)
+			r->head.keep_alive = false;
+	}
+	request_finish(r, r->outcome);
 	if (c && c->state != CONN_DEAD)
 		conn_flush(c);
 }
@@ -642,9 +651,8 @@ static int relay_body(struct request *r, struct str in)
 	if (what == PIECE_END && !err)
 		err = answer_end(r);
 	account_progress(r);
-	if (!err && c && r->mode == RELAY_RAW)
-		err = buf_len(&c->out) || what == PIECE_END ? buf_append(&c->out, from, (size_t)(in.s - from)) :
-							      conn_send(c, from, (size_t)(in.s - from));
+	if (!err && c && r->mode == RELAY_RAW && what != PIECE_END)
+		err = conn_send(c, from, (size_t)(in.s - from));
 	if (err == -EPIPE || (c && r->conn != c))
 		return 1; /* the client left, and took the request along */
 	if (err) {
@@ -652,7 +660,7 @@ static int relay_body(struct request *r, struct str in)
 		return 1;
 	}
 	if (what == PIECE_END) {
-		relay_complete(r, !in.n);
+		relay_complete(r, !in.n, r->mode == RELAY_RAW ? (struct str){ from, (size_t)(in.s - from) } : STR_NULL);
 		return 1;
 	}
 	if (c && buf_len(&c->out) && conn_flush(c) < 0)
@@ -688,7 +696,7 @@ static void relay_eof(struct request *r, int err)
 	if (r->state == REQUEST_ANSWER_BODY && r->answer_framing == HTTP_BODY_EOF && !err) {
 		if (answer_end(r) == 0) {
 			account_progress(r);
-			relay_complete(r, false);
+			relay_complete(r, false, STR_NULL);
 			return;
 		}
 	}

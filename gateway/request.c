@@ -11,6 +11,10 @@
 
 /* Rationale: as many as are usually in flight; more are allocated and freed. */
 #define REQUESTS_FREE_MAX 256
+/* Memory of a body that a free request keeps: above an agent's usual one it goes back. */
+#define BODY_KEPT_BYTES (160u << 10)
+/* Free requests that keep such memory. */
+#define BODIES_KEPT_MAX 64
 /* A coded request body may unfold this much (Codex' zstd is about 6:1). */
 #define BODY_RATIO_MAX 200
 
@@ -31,18 +35,20 @@ static struct request *request_new(struct conn *c)
 	struct request *r = gw->requests_free;
 	struct req_tap *tap = NULL;
 	struct resp_tap *answer_tap = NULL;
+	struct buf body = { 0 };
 
 	if (r) {
 		gw->requests_free = r->next_free;
 		gw->n_requests_free--;
 		tap = r->tap;
 		answer_tap = r->answer_tap;
+		body = r->body;
 	} else {
 		r = malloc(sizeof(*r));
 		if (!r)
 			return NULL;
 	}
-	*r = (struct request){ .gw = gw, .conn = c, .tap = tap, .answer_tap = answer_tap };
+	*r = (struct request){ .gw = gw, .conn = c, .tap = tap, .answer_tap = answer_tap, .body = body };
 	if (!r->tap)
 		r->tap = req_tap_new();
 	if (!r->answer_tap)
@@ -58,7 +64,7 @@ static struct request *request_new(struct conn *c)
 	r->started_wall_ns = gw->loop.wall_ns;
 	r->rules = gw->rules ? rules_ref(gw->rules) : NULL;
 	buf_init(&r->head_bytes, HTTP_HEAD_MAX);
-	buf_init(&r->body, gw->config->client.body_limit_bytes);
+	r->body.max = gw->config->client.body_limit_bytes;
 	buf_init(&r->up_head, 2 * HTTP_HEAD_MAX);
 	buf_init(&r->up_in, HTTP_HEAD_MAX + SCRATCH_BYTES);
 	buf_init(&r->held, HTTP_HEAD_MAX + SCRATCH_BYTES);
@@ -79,7 +85,10 @@ static void request_release(struct request *r)
 	if (buf_len(&r->up_head))
 		explicit_bzero(r->up_head.data, r->up_head.cap);
 	buf_fini(&r->head_bytes);
-	buf_fini(&r->body);
+	if (gw->n_requests_free < BODIES_KEPT_MAX)
+		buf_reset(&r->body, BODY_KEPT_BYTES);
+	else
+		buf_fini(&r->body);
 	buf_fini(&r->up_head);
 	buf_fini(&r->up_in);
 	buf_fini(&r->held);
@@ -109,10 +118,20 @@ void request_reap(struct gateway *gw)
 			gw->n_requests_free++;
 			continue;
 		}
+		buf_fini(&r->body);
 		req_tap_free(r->tap);
 		resp_tap_free(r->answer_tap);
 		free(r);
 	}
+}
+
+void request_record(struct request *r, enum outcome outcome)
+{
+	if (r->recorded)
+		return;
+	r->recorded = true;
+	r->outcome = outcome;
+	account_end(r);
 }
 
 void request_finish(struct request *r, enum outcome outcome)
@@ -123,10 +142,9 @@ void request_finish(struct request *r, enum outcome outcome)
 
 	if (r->state == REQUEST_DONE)
 		return;
-	r->outcome = outcome;
-	account_end(r);
+	request_record(r, outcome);
 	log_debug("request ended id=sp_%016" PRIx64 " outcome=%s provider=%u status=%d", r->id,
-		  outcome_name(outcome), r->provider, r->answer_status);
+		  outcome_name(r->outcome), r->provider, r->answer_status);
 	r->conn = NULL;
 	request_release(r);
 	if (c)
@@ -141,7 +159,7 @@ void request_client_gone(struct request *r)
 		request_release(r);
 		return;
 	}
-	if (r->rules && policy_provider(r->rules->policy, r->provider)->drain_on_disconnect &&
+	if (!r->recorded && r->rules && policy_provider(r->rules->policy, r->provider)->drain_on_disconnect &&
 	    r->state == REQUEST_ANSWER_BODY) {
 		r->paused = false;
 		relay_resume(r);
@@ -274,12 +292,11 @@ void request_bad_head(struct conn *c, const char *why)
 
 /* ------------------------------------------------------------------ reading */
 
-/* The head's bytes become the request's own: what is in `in` moves when more comes. */
-static int request_take_head(struct request *r, const struct http_head *head, size_t head_bytes)
+/* The head's bytes become the request's own: the connection's buffer is for what comes next. */
+static int request_take_head(struct request *r, const struct http_head *head, struct str bytes)
 {
-	struct buf *in = &r->conn->in;
-	const char *was = buf_head(in), *now;
-	int err = buf_append(&r->head_bytes, was, head_bytes);
+	const char *was = bytes.s, *now;
+	int err = buf_append(&r->head_bytes, bytes.s, bytes.n);
 
 	if (err)
 		return err;
@@ -291,7 +308,6 @@ static int request_take_head(struct request *r, const struct http_head *head, si
 		r->head.headers[i].name.s = now + (head->headers[i].name.s - was);
 		r->head.headers[i].value.s = now + (head->headers[i].value.s - was);
 	}
-	buf_consume(in, head_bytes);
 	return 0;
 }
 
@@ -332,11 +348,11 @@ static bool request_bounds(struct request *r)
 	return false;
 }
 
-void request_head(struct conn *c, const struct http_head *head, size_t head_bytes)
+void request_head(struct conn *c, const struct http_head *head, struct str bytes, bool more)
 {
 	struct request *r = request_new(c);
 
-	if (!r || request_take_head(r, head, head_bytes) < 0) {
+	if (!r || request_take_head(r, head, bytes) < 0) {
 		conn_close(c);
 		return;
 	}
@@ -355,7 +371,7 @@ void request_head(struct conn *c, const struct http_head *head, size_t head_byte
 		request_decide(r);
 		return;
 	}
-	if (r->head.expect_continue && !buf_len(&c->in))
+	if (r->head.expect_continue && !more)
 		conn_send(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 }
 
@@ -364,13 +380,9 @@ static void on_decoded(void *arg, const void *data, size_t n)
 	req_tap_feed(((struct request *)arg)->tap, data, n);
 }
 
-/* A piece of the body: kept for sending, read by the tap. False: refused. */
-static bool request_take_body(struct request *r, struct str piece)
+/* A piece that is in the body now (or err): counted, and read by the tap. False: refused. */
+static bool request_took_body(struct request *r, struct str piece, int err)
 {
-	int err = r->body.cap ? 0 : buf_reserve(&r->body, MAX(r->body_left, piece.n)) ? 0 : -ENOBUFS;
-
-	if (!err)
-		err = buf_append(&r->body, piece.s, piece.n);
 	r->gw->body_bytes += piece.n;
 	r->body_counted += piece.n;
 	if (err == -ENOBUFS) {
@@ -392,6 +404,29 @@ static bool request_take_body(struct request *r, struct str piece)
 					     "The request's body is not of its content-encoding.");
 	}
 	return false;
+}
+
+static bool request_take_body(struct request *r, struct str piece)
+{
+	return request_took_body(r, piece, buf_append(&r->body, piece.s, piece.n));
+}
+
+char *request_body_room(struct request *r, size_t *ret_n)
+{
+	char *to = r->head.body == HTTP_BODY_LENGTH ? buf_reserve(&r->body, r->body_left) : NULL;
+
+	*ret_n = r->body_left;
+	return to;
+}
+
+void request_body_filled(struct request *r, size_t n)
+{
+	struct str piece = { r->body.data + r->body.end, n };
+
+	buf_commit(&r->body, n);
+	r->body_left -= n;
+	if (request_took_body(r, piece, 0) && !r->body_left)
+		request_decide(r);
 }
 
 size_t request_body(struct request *r, const char *data, size_t n)

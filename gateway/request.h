@@ -68,6 +68,7 @@ struct request {
 	struct live_slot *slot;
 	int64_t estimate_input;
 	enum outcome outcome;
+	bool recorded;
 	char why[256]; /* the sentence behind an outcome that is not ok */
 	char rule[POLICY_RULE_BYTES];
 
@@ -98,12 +99,18 @@ struct request {
 	unsigned n_calls;
 };
 
-/* A head is whole at the front of c->in: takes it from there. */
-void request_head(struct conn *c, const struct http_head *head, size_t head_bytes);
+/* A head is whole: `bytes` is all of it, and is copied. `more` tells that some of the body is there too. */
+void request_head(struct conn *c, const struct http_head *head, struct str bytes, bool more);
 /* A head could not be read. */
 void request_bad_head(struct conn *c, const char *why);
 /* Bytes of the body; returns how many belong to it. May finish the request. */
 size_t request_body(struct request *r, const char *data, size_t n);
+/*
+ * The same without a copy, for a body of known length: where the next bytes of it go and how many fit, or
+ * NULL; then how many were put there.
+ */
+char *request_body_room(struct request *r, size_t *ret_n);
+void request_body_filled(struct request *r, size_t n);
 /* The body is whole. */
 void request_decide(struct request *r);
 /* Answers with an error of ours and ends the request. */
@@ -112,7 +119,9 @@ void request_deny(struct request *r, enum outcome outcome, const char *fmt, ...)
 void request_deny_quota(struct request *r, uint64_t retry_after_s, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* The client left while the request ran. */
 void request_client_gone(struct request *r);
-/* Records, settles, releases; the request is gone afterwards. */
+/* The record is written and the buckets are settled; nothing of this changes any more. Once. */
+void request_record(struct request *r, enum outcome outcome);
+/* Records if that was not done, and releases; the request is gone afterwards. */
 void request_finish(struct request *r, enum outcome outcome);
 void request_reap(struct gateway *gw);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: one state per place in the grammar, one bit per open container. A value that nobody
- * wants sets `quiet` to its depth; while it is set the same states run, only without the handler. Raw values
- * remember where their bytes start in the piece in hand (`raw`) and are handed on at their end or at the
- * end of the piece. Containers below SCAN_DEPTH_MAX are not on the bit stack: ST_DEEP counts brackets
- * until the scanner is back.
+ * Theory of operation: one state per place in the grammar, one bit per open container. A value that
+ * nobody wants sets `quiet` to its depth; while it is set the same states run, only without the
+ * handler. Raw values remember where their bytes start in the piece in hand (`raw`) and are handed
+ * on at their end or at the end of the piece. Containers below SCAN_DEPTH_MAX are not on the bit
+ * stack: ST_DEEP counts brackets until the scanner is back.
  */
 #include "gateway/scan.h"
 
@@ -21,10 +21,10 @@
 #define BLOB_MIN 512
 
 enum scan_state {
-	ST_VALUE,       /* a value must follow */
+	ST_VALUE,	/* a value must follow */
 	ST_FIRST_VALUE, /* after [: a value or ] */
-	ST_FIRST_KEY,   /* after {: a key or } */
-	ST_KEY,         /* after a comma in an object */
+	ST_FIRST_KEY,	/* after {: a key or } */
+	ST_KEY,		/* after a comma in an object */
 	ST_COLON,
 	ST_COMMA, /* after a value inside a container */
 	ST_STRING,
@@ -36,15 +36,29 @@ enum scan_state {
 	ST_BAD,
 };
 
-
 /* 1: white space, 2: part of a number, 4: of a base64 text */
 static const uint8_t classes[256] = {
-	['\t'] = 1, ['\n'] = 1, ['\r'] = 1, [' '] = 1,
-	['0' ... '9'] = 6, ['+'] = 6, ['-'] = 6, ['.'] = 2,
-	['A' ... 'D'] = 4, ['E'] = 6, ['F' ... 'Z'] = 4, ['a' ... 'd'] = 4, ['e'] = 6,
-	['f' ... 'z'] = 4, ['/'] = 4, ['='] = 4, ['_'] = 4,
+	['\t'] = 1,
+	['\n'] = 1,
+	['\r'] = 1,
+	[' '] = 1,
+	['0' ... '9'] = 6,
+	['+'] = 6,
+	['-'] = 6,
+	['.'] = 2,
+	['A' ... 'D'] = 4,
+	['E'] = 6,
+	['F' ... 'Z'] = 4,
+	['a' ... 'd'] = 4,
+	['e'] = 6,
+	['f' ... 'z'] = 4,
+	['/'] = 4,
+	['='] = 4,
+	['_'] = 4,
 	/* data:image/png;base64, */
-	[':'] = 4, [';'] = 4, [','] = 4,
+	[':'] = 4,
+	[';'] = 4,
+	[','] = 4,
 };
 #define IS_SPACE(c)  (classes[(unsigned char)(c)] & 1)
 #define IS_NUMBER(c) (classes[(unsigned char)(c)] & 2)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Incremental JSON scanner: fed in pieces cut anywhere, constant memory, nothing copied. The handler says of
- * each value whether it wants it; what nobody wants passes at memory speed but is still checked for syntax.
+ * Incremental JSON scanner: fed in pieces cut anywhere, constant memory, nothing copied. The
+ * handler says of each value whether it wants it; what nobody wants passes at memory speed but is
+ * still checked for syntax.
  *
- * Lenient where real servers are: control bytes inside strings, unknown escapes, NaN and Infinity, any run of
- * number characters. Below SCAN_DEPTH_MAX levels only strings and brackets are looked at.
+ * Lenient where real servers are: control bytes inside strings, unknown escapes, NaN, Infinity,
+ * any run of number characters. Below SCAN_DEPTH_MAX levels only strings and brackets are looked
+ * at.
  */
 #pragma once
 
@@ -13,12 +15,20 @@
 
 #include "common/str.h"
 
-/* Rationale: recorded traffic nests 23 deep (JSON schemas); one bit of a word for each level. */
+/* Rationale: recorded traffic nests 12 deep; one bit of a word for each level. */
 #define SCAN_DEPTH_MAX 64
-/* Longer keys are nobody's: they are reported cut, with their true length in `n` unknown. */
+/* Longer keys are nobody's: they are reported as empty. */
 #define SCAN_KEY_MAX 64
 
-enum scan_type { SCAN_OBJECT, SCAN_ARRAY, SCAN_STRING, SCAN_NUMBER, SCAN_TRUE, SCAN_FALSE, SCAN_NULL };
+enum scan_type {
+	SCAN_OBJECT,
+	SCAN_ARRAY,
+	SCAN_STRING,
+	SCAN_NUMBER,
+	SCAN_TRUE,
+	SCAN_FALSE,
+	SCAN_NULL
+};
 
 enum scan_want {
 	SCAN_SKIP, /* nothing but the end */
@@ -42,20 +52,20 @@ struct scan {
 	const struct scan_ops *ops;
 	void *arg;
 	uint64_t offset;     /* see scan_offset() */
-	uint64_t fed;        /* bytes of all earlier pieces */
+	uint64_t fed;	     /* bytes of all earlier pieces */
 	uint64_t text_bytes; /* inside strings (keys too) that do not look like a base64 blob */
-	uint64_t types;      /* one bit for each open container, 1: object; the lowest is the innermost */
-	uint64_t run;        /* raw bytes of the string in hand */
+	uint64_t types;	     /* one bit for each open container, 1: object; lowest: innermost */
+	uint64_t run;	     /* raw bytes of the string in hand */
 	const char *piece;   /* start of the bytes in hand */
 	const char *raw;     /* wanted raw from here on; NULL: not */
 	const char *word;    /* the literal in hand */
-	unsigned depth;      /* open containers */
-	unsigned quiet;      /* depth of the container whose inside nobody wants; 0: none */
+	unsigned depth;	     /* open containers */
+	unsigned quiet;	     /* depth of the container whose inside nobody wants; 0: none */
 	unsigned key_len;
 	uint32_t code; /* \uXXXX so far */
 	uint16_t high; /* a high surrogate waiting for its other half */
 	uint8_t state, want, type;
-	uint8_t escape;    /* 0: none, 1: after the backslash, 2 to 5: hex digits seen + 2 */
+	uint8_t escape; /* 0: none, 1: after the backslash, 2 to 5: hex digits seen + 2 */
 	uint8_t bom;
 	bool in_key, raw_on, blob, empty, key_long;
 	char key[SCAN_KEY_MAX];

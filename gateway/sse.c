@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: a line is a field name, a colon, one optional space and a value. The value goes to the
- * handler (data), into `name` (event), or nowhere (comments, id, retry, unknown fields).
+ * Theory of operation: a line is a field name, a colon, one optional space and a value. The value
+ * goes to the handler (data), into `name` (event), or nowhere (comments, id, retry, unknown
+ * fields).
  */
 #include "gateway/sse.h"
 

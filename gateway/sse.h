@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Server-sent events by the WHATWG rules, read in pieces cut anywhere and handed on without collecting them:
- * lines end in LF, CRLF or CR, a blank line ends an event, several data lines are joined by LF.
+ * Server-sent events by the WHATWG rules, read in pieces cut anywhere and handed on without
+ * collecting them: lines end in LF, CRLF or CR, a blank line ends an event, several data lines are
+ * joined by LF.
  */
 #pragma once
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: bytes are held until the blank line that ends their event, then they leave or are
- * dropped as a whole. An event longer than HELD_MAX cannot be the usage chunk: it passes unread. Where the
- * blank line is a CR, its LF may come with the next piece; it goes the way its event went.
+ * Theory of operation: bytes are held until the blank line that ends their event, then they leave
+ * or are dropped as a whole. An event longer than HELD_MAX cannot be the usage chunk: it passes
+ * unread. Where the blank line is a CR, its LF may come with the next piece; it goes the way its
+ * event went.
  */
 #include "gateway/sse_strip.h"
 
@@ -10,7 +11,7 @@
 #include "gateway/extract_pick.h"
 #include "gateway/sse.h"
 
-/* Rationale: usage chunks seen are below 1.5 KiB, with all their details. */
+/* Rationale: recorded usage chunks are below 1 KiB, with all their details. */
 #define HELD_MAX (64u << 10)
 
 enum {

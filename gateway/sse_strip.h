@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Takes the usage-only chunk out of a chat stream whose client did not ask for it. Every other event
- * leaves in the call in which its last byte came, byte for byte.
+ * Takes the usage-only chunk out of a chat stream whose client did not ask for it. Every other
+ * event leaves in the call in which its last byte came, byte for byte.
  */
 #pragma once
 
@@ -9,7 +9,7 @@
 
 struct sse_strip {
 	struct buf held; /* the event that is not whole yet */
-	bool passing;    /* an event above the bound: passed on unread until it ends */
+	bool passing;	 /* an event above the bound: passed on unread until it ends */
 	unsigned state;
 };
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tool calls of one answer while they are put together: opened by a block or a first delta, grown by
- * fragments, handed to the caller when they are whole. Bounded in number and in bytes.
+ * The tool calls of one answer while they are put together: opened by a block or a first delta,
+ * grown by fragments, handed to the caller when they are whole. Bounded in number and in bytes.
  */
 #pragma once
 
 #include "gateway/extract.h"
 #include "gateway/extract_pick.h"
 
-/* Rationale: the largest recorded answer has 61 calls, 8 of them open at once. */
+/* Rationale: the largest recorded answer has 61 calls, nearly all of them told one by one. */
 #define OPEN_CALLS_MAX 128
 /* Fragments that are not joined to their call yet are in the table too. */
 #define OPEN_CALLS_SLOTS (OPEN_CALLS_MAX + 64)
@@ -17,7 +17,7 @@
 
 struct open_call {
 	int choice;
-	int64_t index;  /* of the wire; -1: none */
+	int64_t index;	/* of the wire; -1: none */
 	uint64_t order; /* among the calls of its choice: by index or by appearance */
 	char id[CALL_ID_BYTES], name[TOOL_NAME_BYTES], server[TOOL_NAME_BYTES];
 	char caller[TOOL_NAME_BYTES], namespace_[TOOL_NAME_BYTES];
@@ -25,10 +25,10 @@ struct open_call {
 	enum tool_kind kind;
 	bool has_id; /* the wire gives an id, maybe an empty one */
 	bool args_null, custom, text_on_wire, pending_approval, failed, inferred;
-	bool whole;     /* nothing of it is missing, as far as the wire tells */
-	bool cut;       /* a bound was hit */
-	bool executed;  /* Groq: an entry of executed_tools */
-	bool legacy;    /* the old function_call */
+	bool whole;	/* nothing of it is missing, as far as the wire tells */
+	bool cut;	/* a bound was hit */
+	bool executed;	/* Groq: an entry of executed_tools */
+	bool legacy;	/* the old function_call */
 	bool undecided; /* Responses shell_call: server or function is known at the end only */
 };
 

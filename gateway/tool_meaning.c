@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names first: each harness calls its tools something else, but the names are few. Then the arguments, whose
- * members go by a few names too. Arguments that are no JSON object (custom tools, arguments cut off by a
- * token limit) are read as far as they go, or shown as text.
+ * Names first: each harness calls its tools something else, but the names are few. Then the
+ * arguments, whose members go by a few names too. Arguments that are no JSON object (custom tools,
+ * arguments cut off by a token limit) are read as far as they go, or shown as text.
  */
 #include "gateway/tool_meaning.h"
 
@@ -364,7 +364,8 @@ static void summary_copy(struct summary *s, const char *from, size_t n)
 	s->n += n;
 }
 
-/* Control characters, also those above 0x7f, and bytes that are no UTF-8 become spaces or question marks. */
+/* Control characters, also those above 0x7f, and bytes that are no UTF-8 become spaces or question
+ * marks. */
 static void summary_put(struct summary *s, struct str text)
 {
 	while (text.n) {
@@ -437,9 +438,9 @@ static const char *mode_verb(struct str mode)
 	static const struct {
 		const char *mode, *verb;
 	} verbs[] = {
-		{ "view", "read" },	   { "read", "read" },		{ "create", "write" },
-		{ "write", "write" },	   { "str_replace", "edit" },	{ "insert", "edit" },
-		{ "undo_edit", "edit" },   { "create_file", "write" },	{ "update_file", "edit" },
+		{ "view", "read" },	     { "read", "read" },	 { "create", "write" },
+		{ "write", "write" },	     { "str_replace", "edit" },	 { "insert", "edit" },
+		{ "undo_edit", "edit" },     { "create_file", "write" }, { "update_file", "edit" },
 		{ "delete_file", "delete" },
 	};
 

@@ -5,7 +5,15 @@
 #include "common/str.h"
 #include "gateway/extract.h"
 
-enum tool_meaning { MEANING_OTHER, MEANING_SHELL, MEANING_FILE, MEANING_SEARCH, MEANING_WEB, MEANING_MCP, MEANING_MAX };
+enum tool_meaning {
+	MEANING_OTHER,
+	MEANING_SHELL,
+	MEANING_FILE,
+	MEANING_SEARCH,
+	MEANING_WEB,
+	MEANING_MCP,
+	MEANING_MAX
+};
 const char *tool_meaning_name(enum tool_meaning meaning);
 
 /*

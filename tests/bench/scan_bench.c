@@ -134,14 +134,16 @@ int main(void)
 
 	buf_reset(&b, SIZE_MAX);
 	buf_puts(&b, STR("[\""));
-	repeat(&b, "int main(void)\\n{\\n\\tprintf(\\\"hello, %s\\\\n\\\", name);\\n}\\n", "", BODY);
+	repeat(&b, "int main(void)\\n{\\n\\tprintf(\\\"hello, %s\\\\n\\\", name);\\n}\\n", "",
+	       BODY);
 	buf_puts(&b, STR("\"]"));
 	bench_scan("source code in a string, skipped", &skip_ops, buf_str(&b));
 
 	buf_reset(&b, SIZE_MAX);
 	buf_puts(&b, STR("["));
-	repeat(&b, "{\"id\":17,\"x\":-1.5e3,\"ok\":true,\"n\":null,\"tags\":[\"a\",\"bc\"],\"o\":{\"k\":\"value\"}}", ",",
-	       BODY);
+	repeat(&b,
+	       "{\"id\":17,\"x\":-1.5e3,\"ok\":true,\"n\":null,\"tags\":[\"a\",\"bc\"],\"o\":{\"k\":\"value\"}}",
+	       ",", BODY);
 	buf_puts(&b, STR("]"));
 	bench_scan("dense JSON, skipped", &skip_ops, buf_str(&b));
 	bench_scan("dense JSON, walked", &walk_ops, buf_str(&b));
