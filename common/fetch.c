@@ -44,11 +44,13 @@ static int fetch_errno(CURLcode code, bool too_long)
 		return 0;
 	if (too_long)
 		return -ENOBUFS;
-	return code == CURLE_OPERATION_TIMEDOUT ? -ETIMEDOUT : code == CURLE_COULDNT_CONNECT ? -ECONNREFUSED : -EPROTO;
+	return code == CURLE_OPERATION_TIMEDOUT ? -ETIMEDOUT
+	       : code == CURLE_COULDNT_CONNECT	? -ECONNREFUSED
+						: -EPROTO;
 }
 
-int fetch_unix(const char *socket_path, const char *path, long timeout_ms, fetch_connected_fn on_connected,
-	       void *arg, struct buf *ret, long *ret_status)
+int fetch_unix(const char *socket_path, const char *path, long timeout_ms,
+	       fetch_connected_fn on_connected, void *arg, struct buf *ret, long *ret_status)
 {
 	struct fetch_connected connected = { on_connected, arg };
 	struct fetch_body body = { ret, false };

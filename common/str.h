@@ -46,7 +46,7 @@ static inline bool str_ends(struct str a, struct str suffix)
 /* The first occurrence of the needle, or NULL. */
 static inline const char *str_find(struct str hay, struct str needle)
 {
-	return hay.n ? memmem(hay.s, hay.n, needle.s, needle.n) : NULL;
+	return hay.s ? memmem(hay.s, hay.n, needle.s, needle.n) : NULL;
 }
 
 static inline struct str str_skip(struct str a, size_t n)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Balances under concurrency and death: children that race for a bucket, children that are killed at
- * random moments, and the state that a death after each single instruction would leave (where ptrace is
- * allowed).
+ * Balances under concurrency and death: children that race for a bucket, children that are killed
+ * at random moments, and the state that a death after each single instruction would leave (where
+ * ptrace is allowed).
  */
 #include "tests/unit/test.h"
 
@@ -142,8 +142,9 @@ static void terms_change(void)
 
 static void refill_and_warn(void)
 {
-	struct policy_quota q = { .unit = QUOTA_REQUESTS, .capacity = 2, .rate = 1,
-				  .rate_period_ns = NSEC_PER_SEC };
+	struct policy_quota q = {
+		.unit = QUOTA_REQUESTS, .capacity = 2, .rate = 1, .rate_period_ns = NSEC_PER_SEC
+	};
 	struct policy_quota warn = { .unit = QUOTA_TOKENS, .capacity = 5, .warn_only = true };
 	struct balance_need need = { &q, "calls", 1 }, soft = { &warn, "soft", 50 };
 	struct balance_refusal refusal;
@@ -203,9 +204,9 @@ static void full_table(void)
 		snprintf(name, sizeof(name), "b%u", i);
 		CHECK_INT(balances_reserve(b, &need, 1, 1, i ? &hold : &keep, &refusal), 0);
 		if (i)
-			balances_settle(b, &hold, i % 2 ? nothing
-							: (int64_t[QUOTA_UNIT_MAX]){
-								  [QUOTA_REQUESTS] = 1 });
+			balances_settle(b, &hold,
+					i % 2 ? nothing
+					      : (int64_t[QUOTA_UNIT_MAX]){ [QUOTA_REQUESTS] = 1 });
 	}
 	for (unsigned i = 0; i < BALANCE_BUCKETS_MAX / 2 + 1; i++) {
 		struct balance_need need = { &q, name, 1 };
@@ -216,7 +217,7 @@ static void full_table(void)
 	}
 	CHECK_INT(balance_of(b, "b2", NULL), 1);	 /* used: stays */
 	CHECK_INT(balance_of(b, "b3", NULL), INT64_MIN); /* full: its slot was taken */
-	CHECK_INT(balance_of(b, "b0", NULL), 2);	 /* full, but somebody holds nothing of it */
+	CHECK_INT(balance_of(b, "b0", NULL), 2); /* full, but somebody holds nothing of it */
 	balances_settle(b, &keep, (int64_t[QUOTA_UNIT_MAX]){ [QUOTA_REQUESTS] = 1 });
 	CHECK_INT(balance_of(b, "b0", NULL), 1);
 	balances_close(b);
@@ -227,7 +228,8 @@ static void full_table(void)
 static void ten_of_two_hundred(void)
 {
 	struct policy_quota q = { .unit = QUOTA_REQUESTS, .capacity = 10 };
-	unsigned *passed = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned *passed =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int fd = new_file();
 	struct balances *b;
 	pid_t pids[8];
@@ -271,8 +273,11 @@ static void ten_of_two_hundred(void)
 #define CAPACITY 1000000
 
 static struct policy_quota pool = { .unit = QUOTA_TOKENS, .capacity = CAPACITY };
-static const char *const names[BUCKETS] = { "a", "b", "c" }, *const others[BUCKETS] = { "x", "y", "z" };
-/* Spent at first, so that nothing hides behind the capacity; the third bucket is made in the race. */
+static const char *const names[BUCKETS] = { "a", "b", "c" }, *const others[BUCKETS] = { "x", "y",
+											"z" };
+/*
+ * Spent at first, so that nothing hides behind the capacity; the third bucket is made in the race.
+ */
 static const int64_t spent[BUCKETS] = { 5000, 5000, 0 };
 
 static void spend(struct balances *b)
@@ -294,8 +299,8 @@ struct shared {
 	struct balance_hold holds[8];
 };
 
-static void work(struct balances *b, struct balance_hold *hold, const char *const *use, unsigned seed,
-		 unsigned rounds)
+static void work(struct balances *b, struct balance_hold *hold, const char *const *use,
+		 unsigned seed, unsigned rounds)
 {
 	for (unsigned i = 0; i < rounds; i++) {
 		struct balance_need needs[BUCKETS];
@@ -336,8 +341,8 @@ static void check_empty(struct balances *b)
 
 static struct shared *shared_new(void)
 {
-	return mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		    0);
+	return mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		    -1, 0);
 }
 
 static uint64_t now_ms(void)
@@ -405,8 +410,8 @@ static void random_kills(void)
 #define STATE_BYTES offsetof(struct balance_file, buckets[2 * BUCKETS + 1])
 
 /*
- * The state that a process leaves when it dies here: the file and its hold as they stand, and what the
- * kernel does to a lock whose owner is gone.
+ * The state that a process leaves when it dies here: the file and its hold as they stand, and what
+ * the kernel does to a lock whose owner is gone.
  */
 static void die_here(const struct balance_file *live, const struct balance_hold *live_hold,
 		     struct balances *scratch, int scratch_fd, bool restarted)
@@ -438,7 +443,10 @@ static bool stopped(pid_t pid)
 	return waitpid(pid, &status, 0) == pid && WIFSTOPPED(status);
 }
 
-/* A process in single steps through one reserve and one settle; every state it passes is looked at. */
+/*
+ * A process in single steps through one reserve and one settle; every state it passes is looked
+ * at.
+ */
 static void each_instruction(void)
 {
 	struct shared *shared = shared_new();
@@ -465,7 +473,8 @@ static void each_instruction(void)
 		_exit(0);
 	}
 	while (stopped(pid) && now_ms() < end && test_failures < 5) {
-		if (memcmp(last, b->f, STATE_BYTES) || memcmp(&last_hold, shared->holds, sizeof(last_hold))) {
+		if (memcmp(last, b->f, STATE_BYTES) ||
+		    memcmp(&last_hold, shared->holds, sizeof(last_hold))) {
 			memcpy(last, b->f, STATE_BYTES);
 			last_hold = shared->holds[0];
 			die_here(last, &last_hold, scratch, scratch_fd, states++ % 2);
@@ -485,5 +494,5 @@ static void each_instruction(void)
 	close(scratch_fd);
 }
 
-TESTS(T(reserve_and_settle), T(reopen), T(terms_change), T(refill_and_warn), T(void_holds), T(full_table),
-      T(ten_of_two_hundred), T(random_kills), T(each_instruction))
+TESTS(T(reserve_and_settle), T(reopen), T(terms_change), T(refill_and_warn), T(void_holds),
+      T(full_table), T(ten_of_two_hundred), T(random_kills), T(each_instruction))

@@ -8,12 +8,14 @@ static void agents(void)
 	static const struct {
 		const char *agent, *name;
 	} cases[] = {
-		{ "claude-cli/2.1.233 (external, sdk-ts, agent-sdk/0.3.233)", "claude-code/2.1.233" },
+		{ "claude-cli/2.1.233 (external, sdk-ts, agent-sdk/0.3.233)",
+		  "claude-code/2.1.233" },
 		{ "codex_cli_rs/0.169.0 (Debian 12; x86_64) vscode/1.2", "codex/0.169.0" },
 		{ "codex_exec/0.169.0-alpha.1", "codex/0.169.0-alpha.1" },
 		{ "GeminiCLI/0.61.0/gemini-2.5-pro (linux; x64)", "gemini-cli/0.61.0" },
 		{ "GeminiCLI-acp/0.61.0", "gemini-cli/0.61.0" },
-		{ "opencode/1.18.2 ai-sdk/provider-utils/4.0.4 runtime/bun/1.3", "opencode/1.18.2" },
+		{ "opencode/1.18.2 ai-sdk/provider-utils/4.0.4 runtime/bun/1.3",
+		  "opencode/1.18.2" },
 		{ "ai-sdk/openai/3.0.7 ai-sdk/provider-utils/4.0.4 runtime/node.js/22", "ai-sdk" },
 		{ "ai/7.0.0-beta.183 ai-sdk/provider-utils/4.0.29", "ai-sdk/7.0.0-beta.183" },
 		{ "OpenAI/JS 6.16.0", "openai-js/6.16.0" },

@@ -92,30 +92,44 @@ static void mistakes(void)
 		const char *text, *want;
 		unsigned line, column;
 	} cases[] = {
-		{ "{\n\t\"works\": 3 }", "unknown key `works` in the configuration (did you mean `workers`?)", 2, 2 },
-		{ "{\"door\":\n{\"prot\":1}}", "unknown key `prot` in `door` (did you mean `port`?)", 2, 2 },
+		{ "{\n\t\"works\": 3 }",
+		  "unknown key `works` in the configuration (did you mean `workers`?)", 2, 2 },
+		{ "{\"door\":\n{\"prot\":1}}",
+		  "unknown key `prot` in `door` (did you mean `port`?)", 2, 2 },
 		{ "{\"workers\": \"3\"}", "`workers` is a string; it must be a number", 1, 13 },
 		{ "{\"workers\": 1.5}", "`workers` must be a whole number", 1, 13 },
-		{ "{\"workers\": -1}", "must be between 0 and 64", 1, 13 },
+		{ "{\"workers\": -1}", "must be between 0 and 63", 1, 13 },
 		{ "{\"door\":{\"port\":0}}", "must be between 1 and 65535", 1, 17 },
-		{ "{\"door\":{\"port\":65535,\"port_range\":2}}", "the last port would be above 65535", 1, 36 },
-		{ "{\"log_level\":\"infos\"}", "it must be err, warn, info, debug or trace (did you mean `info`?)", 1, 14 },
+		{ "{\"door\":{\"port\":65535,\"port_range\":2}}",
+		  "the last port would be above 65535", 1, 36 },
+		{ "{\"log_level\":\"infos\"}",
+		  "it must be err, warn, info, debug or trace (did you mean `info`?)", 1, 14 },
 		{ "{\"run_dir\":\"run\"}", "it must be an absolute path", 1, 12 },
 		{ "{\"run_dir\":\"\"}", "`run_dir` is empty; leave it out for its default", 1, 12 },
-		{ "{\"users\":{\"gateway\":\"#x\"}}", "write a name, or \"#\" and a number", 1, 21 },
+		{ "{\"users\":{\"gateway\":\"#x\"}}", "write a name, or \"#\" and a number", 1,
+		  21 },
 		{ "{\"cgroup\":{\"parent\":\"/\"}}", "must be a path below the root", 1, 21 },
-		{ "{\"cgroup\":{\"root\":\"here\"}}", "must be \"auto\" or the absolute path", 1, 19 },
+		{ "{\"cgroup\":{\"root\":\"here\"}}", "must be \"auto\" or the absolute path", 1,
+		  19 },
 		{ "{\"cgroup\":{\"watch\":[\"docker\"]}}", "paths below the cgroup root", 1, 20 },
-		{ "{\"cgroup\":{\"watch\":\"/docker\"}}", "`watch` is a string; it must be a list", 1, 20 },
-		{ "{\"upstream\":{\"proxy\":\"https://x:1\"}}", "write it as \"http://HOST:PORT\"", 1, 22 },
-		{ "{\"upstream\":{\"proxy\":\"http://x\"}}", "write it as \"http://HOST:PORT\"", 1, 22 },
-		{ "{\"upstream\":{\"proxy\":\"http://u:p@x:1\"}}", "write it as \"http://HOST:PORT\"", 1, 22 },
-		{ "{\"upstream\":{\"connect_timeout\":10}}", "`connect_timeout` is a number; it must be a string", 1, 32 },
-		{ "{\"upstream\":{\"connect_timeout\":\"10\"}}", "write a duration with its unit", 1, 32 },
-		{ "{\"client\":{\"idle_timeout\":\"0s\"}}", "a timeout of 0 would refuse everything", 1, 11 },
+		{ "{\"cgroup\":{\"watch\":\"/docker\"}}", "`watch` is a string; it must be a list",
+		  1, 20 },
+		{ "{\"upstream\":{\"proxy\":\"https://x:1\"}}", "write it as \"http://HOST:PORT\"",
+		  1, 22 },
+		{ "{\"upstream\":{\"proxy\":\"http://x\"}}", "write it as \"http://HOST:PORT\"", 1,
+		  22 },
+		{ "{\"upstream\":{\"proxy\":\"http://u:p@x:1\"}}",
+		  "write it as \"http://HOST:PORT\"", 1, 22 },
+		{ "{\"upstream\":{\"connect_timeout\":10}}",
+		  "`connect_timeout` is a number; it must be a string", 1, 32 },
+		{ "{\"upstream\":{\"connect_timeout\":\"10\"}}", "write a duration with its unit",
+		  1, 32 },
+		{ "{\"client\":{\"idle_timeout\":\"0s\"}}",
+		  "a timeout of 0 would refuse everything", 1, 11 },
 		{ "{\"client\":{\"body_limit\":\"64 MB!\"}}", "write a size like", 1, 25 },
 		{ "{\"client\":{\"body_limit\":\"2GiB\"}}", "is smaller than `body_limit`", 1, 11 },
-		{ "{\"ledger\":{\"on_error\":\"ignore\"}}", "it must be one of \"continue\", \"stop\"", 1, 23 },
+		{ "{\"ledger\":{\"on_error\":\"ignore\"}}",
+		  "it must be one of \"continue\", \"stop\"", 1, 23 },
 		{ "[]", "the configuration is a list; it must be an object", 1, 1 },
 		{ "", "the file ends where a value should stand", 1, 1 },
 	};
@@ -126,7 +140,8 @@ static void mistakes(void)
 		if (!strstr(diags.items[0].text, cases[i].want))
 			printf("said: %s\n", diags.items[0].text);
 		CHECK(strstr(diags.items[0].text, cases[i].want) != NULL);
-		if (diags.items[0].line != cases[i].line || diags.items[0].column != cases[i].column)
+		if (diags.items[0].line != cases[i].line ||
+		    diags.items[0].column != cases[i].column)
 			printf("case %zu\n", i);
 		CHECK_INT(diags.items[0].line, cases[i].line);
 		CHECK_INT(diags.items[0].column, cases[i].column);
@@ -177,8 +192,9 @@ static void check_manual(const char *path, const struct schema_field *const *tab
 static void manuals(void)
 {
 	const struct schema_field *const config[] = { config_schema() };
-	const struct schema_field *const policy[] = { policy_schema(), provider_schema(), quota_schema(),
-						      grant_schema(), capability_schema(), label_schema(),
+	const struct schema_field *const policy[] = { policy_schema(),	   provider_schema(),
+						      quota_schema(),	   grant_schema(),
+						      capability_schema(), label_schema(),
 						      test_schema() };
 
 	check_manual("docs/sallyport-config.5.md", config, ARRAY_SIZE(config));

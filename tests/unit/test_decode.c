@@ -54,7 +54,8 @@ static void check(enum coding coding, const void *coded, size_t n, struct str wa
 		for (size_t i = 0; i < n && !err; i += pieces[p]) {
 			if (coding != CODING_IDENTITY && i + pieces[p] < n)
 				CHECK(!decoder_done(d));
-			err = decoder_feed(d, (const char *)coded + i, MIN(pieces[p], n - i), sink, &out);
+			err = decoder_feed(d, (const char *)coded + i, MIN(pieces[p], n - i), sink,
+					   &out);
 		}
 		CHECK_INT(err, 0);
 		CHECK(decoder_done(d));
@@ -66,8 +67,8 @@ static void check(enum coding coding, const void *coded, size_t n, struct str wa
 
 /* "hello, hello, brotli" as the brotli tool writes it. */
 static const unsigned char brotli_hello[] = {
-	0x8b, 0x09, 0x80, 'h', 'e', 'l', 'l', 'o', ',', ' ', 'h', 'e', 'l', 'l',
-	'o',  ',',  ' ',  'b', 'r', 'o', 't', 'l', 'i', 0x03,
+	0x8b, 0x09, 0x80, 'h', 'e', 'l', 'l', 'o', ',', ' ', 'h', 'e',
+	'l',  'l',  'o',  ',', ' ', 'b', 'r', 'o', 't', 'l', 'i', 0x03,
 };
 
 static void round_trips(void)
@@ -78,8 +79,10 @@ static void round_trips(void)
 	fill(text, sizeof(text));
 	check(CODING_IDENTITY, text, sizeof(text), want);
 	check(CODING_GZIP, coded, deflate_all(text, sizeof(text), coded, sizeof(coded), 31), want);
-	check(CODING_DEFLATE, coded, deflate_all(text, sizeof(text), coded, sizeof(coded), 15), want);
-	check(CODING_DEFLATE, coded, deflate_all(text, sizeof(text), coded, sizeof(coded), -15), want);
+	check(CODING_DEFLATE, coded, deflate_all(text, sizeof(text), coded, sizeof(coded), 15),
+	      want);
+	check(CODING_DEFLATE, coded, deflate_all(text, sizeof(text), coded, sizeof(coded), -15),
+	      want);
 	check(CODING_ZSTD, coded, ZSTD_compress(coded, sizeof(coded), text, sizeof(text), 3), want);
 	check(CODING_BR, brotli_hello, sizeof(brotli_hello), STR("hello, hello, brotli"));
 }
@@ -135,9 +138,9 @@ static void bombs_are_refused(void)
 	enum coding codings[] = { CODING_GZIP, CODING_ZSTD };
 
 	for (size_t c = 0; c < ARRAY_SIZE(codings); c++) {
-		size_t n = codings[c] == CODING_GZIP ?
-				   deflate_all(zeros, sizeof(zeros), coded, sizeof(coded), 31) :
-				   ZSTD_compress(coded, sizeof(coded), zeros, sizeof(zeros), 3);
+		size_t n = codings[c] == CODING_GZIP
+				   ? deflate_all(zeros, sizeof(zeros), coded, sizeof(coded), 31)
+				   : ZSTD_compress(coded, sizeof(coded), zeros, sizeof(zeros), 3);
 		struct decoder *d = decoder_new(codings[c], 100000, 0);
 		uint64_t out = 0;
 
@@ -183,10 +186,12 @@ static void header_values(void)
 		const char *value;
 		enum coding coding;
 	} cases[] = {
-		{ "gzip", CODING_GZIP },       { " GZip ", CODING_GZIP },    { "x-gzip", CODING_GZIP },
-		{ "deflate", CODING_DEFLATE }, { "zstd", CODING_ZSTD },	     { "br", CODING_BR },
-		{ "identity", CODING_IDENTITY }, { "", CODING_IDENTITY },    { "gzip, br", CODING_UNKNOWN },
-		{ "compress", CODING_UNKNOWN }, { "dcb", CODING_UNKNOWN },
+		{ "gzip", CODING_GZIP },	 { " GZip ", CODING_GZIP },
+		{ "x-gzip", CODING_GZIP },	 { "deflate", CODING_DEFLATE },
+		{ "zstd", CODING_ZSTD },	 { "br", CODING_BR },
+		{ "identity", CODING_IDENTITY }, { "", CODING_IDENTITY },
+		{ "gzip, br", CODING_UNKNOWN },	 { "compress", CODING_UNKNOWN },
+		{ "dcb", CODING_UNKNOWN },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)

@@ -47,8 +47,9 @@ static void usage_is_asked_for(void)
 {
 	check_edit("{\"model\":\"m\",\"stream\":true}",
 		   "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
-	check_edit("{\"stream\": true , \"x\":{} \n} \n",
-		   "{\"stream\": true , \"x\":{} \n,\"stream_options\":{\"include_usage\":true}} \n");
+	check_edit(
+		"{\"stream\": true , \"x\":{} \n} \n",
+		"{\"stream\": true , \"x\":{} \n,\"stream_options\":{\"include_usage\":true}} \n");
 	check_edit("{\"stream_options\":{\"a\":1},\"stream\":true}",
 		   "{\"stream_options\":{\"a\":1,\"include_usage\":true},\"stream\":true}");
 	check_edit("{\"stream_options\":{ },\"stream\":true}",
@@ -60,11 +61,13 @@ static void usage_is_asked_for(void)
 	check_edit("{\"stream_options\":{\"include_usage\":null},\"stream\":true}",
 		   "{\"stream_options\":{\"include_usage\":true},\"stream\":true}");
 	/* The last one counts, as with the provider. */
-	check_edit("{\"stream_options\":{\"include_usage\":true},\"stream\":true,\"stream_options\":{}}",
-		   "{\"stream_options\":{\"include_usage\":true},\"stream\":true,"
-		   "\"stream_options\":{\"include_usage\":true}}");
-	check_edit("{\"stream_options\":{\"include_usage\":true,\"include_usage\":false},\"stream\":true}",
-		   "{\"stream_options\":{\"include_usage\":true,\"include_usage\":true},\"stream\":true}");
+	check_edit(
+		"{\"stream_options\":{\"include_usage\":true},\"stream\":true,\"stream_options\":{}}",
+		"{\"stream_options\":{\"include_usage\":true},\"stream\":true,"
+		"\"stream_options\":{\"include_usage\":true}}");
+	check_edit(
+		"{\"stream_options\":{\"include_usage\":true,\"include_usage\":false},\"stream\":true}",
+		"{\"stream_options\":{\"include_usage\":true,\"include_usage\":true},\"stream\":true}");
 	/* Members of the same name elsewhere do not. */
 	check_edit("{\"metadata\":{\"stream_options\":{\"include_usage\":true}},\"stream\":true}",
 		   "{\"metadata\":{\"stream_options\":{\"include_usage\":true}},\"stream\":true,"
@@ -92,7 +95,8 @@ static void usage_is_left_alone(void)
 
 static void models(void)
 {
-	const char *body = "{\"messages\":[{\"model\":\"no\"}], \"model\" : \"openai/gpt\\u002d5\",\"stream\":true}";
+	const char *body =
+		"{\"messages\":[{\"model\":\"no\"}], \"model\" : \"openai/gpt\\u002d5\",\"stream\":true}";
 	const struct req_facts *f = facts(WIRE_OPENAI_CHAT, body);
 
 	CHECK_STR(f->model, "openai/gpt-5");
@@ -125,7 +129,9 @@ static void long_models_are_cut_and_flagged(void)
 static void what_is_no_json(void)
 {
 	static const char *const bodies[] = {
-		"", "x", "[]", "\"a\"", "7", "{\"a\":1", "{\"a\":1}}", "--boundary\r\n", "{\"a\":1,}", "null",
+		"",	      "x",	  "[]",		"\"a\"",
+		"7",	      "{\"a\":1", "{\"a\":1}}", "--boundary\r\n",
+		"{\"a\":1,}", "null",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bodies); i++)
@@ -138,14 +144,18 @@ static void output_bounds(void)
 {
 	CHECK_INT(facts(WIRE_ANTHROPIC_MESSAGES, "{\"max_tokens\":32000}")->max_output, 32000);
 	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":10,\"n\":3}")->max_output, 30);
-	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_completion_tokens\":20,\"max_tokens\":10}")->max_output,
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_completion_tokens\":20,\"max_tokens\":10}")
+			  ->max_output,
 		  20);
 	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":null,\"n\":null}")->max_output, -1);
 	CHECK_INT(facts(WIRE_OPENAI_RESPONSES, "{\"max_output_tokens\":5}")->max_output, 5);
-	CHECK_INT(facts(WIRE_GEMINI, "{\"generationConfig\":{\"maxOutputTokens\":7,\"candidateCount\":2}}")
+	CHECK_INT(facts(WIRE_GEMINI,
+			"{\"generationConfig\":{\"maxOutputTokens\":7,\"candidateCount\":2}}")
 			  ->max_output,
 		  14);
-	CHECK_INT(facts(WIRE_GEMINI, "{\"generation_config\":{\"max_output_tokens\":7}}")->max_output, 7);
+	CHECK_INT(
+		facts(WIRE_GEMINI, "{\"generation_config\":{\"max_output_tokens\":7}}")->max_output,
+		7);
 	/* Nonsense stays within bounds. */
 	CHECK(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":1e300,\"n\":99999999999}")->max_output > 0);
 	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":-5,\"n\":-1}")->max_output, -1);
@@ -160,7 +170,8 @@ static void check_results(const struct req_facts *f, const char *want)
 	buf_init(&out, 4096);
 	for (unsigned i = 0; i < f->n_results; i++)
 		buf_printf(&out, "%s%s %lu%s", i ? ", " : "", f->results[i].call_id,
-			   (unsigned long)f->results[i].bytes, f->results[i].is_error ? " error" : "");
+			   (unsigned long)f->results[i].bytes,
+			   f->results[i].is_error ? " error" : "");
 	buf_append(&out, "", 1);
 	CHECK_STR(out.data, want);
 	buf_fini(&out);
@@ -168,62 +179,68 @@ static void check_results(const struct req_facts *f, const char *want)
 
 static void anthropic_results(void)
 {
-	check_results(facts(WIRE_ANTHROPIC_MESSAGES,
-			    "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\","
-			    "\"tool_use_id\":\"old\",\"content\":\"x\"}]},"
-			    "{\"content\":[{\"type\":\"tool_use\",\"id\":\"a\"}],\"role\":\"assistant\"},"
-			    "{\"role\":\"user\",\"content\":["
-			    "{\"type\":\"tool_result\",\"tool_use_id\":\"a\",\"content\":\"h\\ni\"},"
-			    "{\"content\":[{\"type\":\"text\",\"text\":\"x\"}],\"is_error\":true,"
-			    "\"tool_use_id\":\"b\",\"type\":\"tool_result\"},"
-			    "{\"type\":\"tool_result\",\"tool_use_id\":\"c\"},"
-			    "{\"type\":\"text\",\"text\":\"go on\"}]}]}"),
-		      "a 4, b 28 error, c 0");
+	check_results(
+		facts(WIRE_ANTHROPIC_MESSAGES,
+		      "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\","
+		      "\"tool_use_id\":\"old\",\"content\":\"x\"}]},"
+		      "{\"content\":[{\"type\":\"tool_use\",\"id\":\"a\"}],\"role\":\"assistant\"},"
+		      "{\"role\":\"user\",\"content\":["
+		      "{\"type\":\"tool_result\",\"tool_use_id\":\"a\",\"content\":\"h\\ni\"},"
+		      "{\"content\":[{\"type\":\"text\",\"text\":\"x\"}],\"is_error\":true,"
+		      "\"tool_use_id\":\"b\",\"type\":\"tool_result\"},"
+		      "{\"type\":\"tool_result\",\"tool_use_id\":\"c\"},"
+		      "{\"type\":\"text\",\"text\":\"go on\"}]}]}"),
+		"a 4, b 28 error, c 0");
 	/* The turn is over. */
-	check_results(facts(WIRE_ANTHROPIC_MESSAGES,
-			    "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\","
-			    "\"tool_use_id\":\"a\",\"content\":\"x\"}]},"
-			    "{\"role\":\"assistant\",\"content\":\"ok\"},{\"role\":\"user\",\"content\":\"?\"}]}"),
-		      "");
+	check_results(
+		facts(WIRE_ANTHROPIC_MESSAGES,
+		      "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\","
+		      "\"tool_use_id\":\"a\",\"content\":\"x\"}]},"
+		      "{\"role\":\"assistant\",\"content\":\"ok\"},{\"role\":\"user\",\"content\":\"?\"}]}"),
+		"");
 }
 
 static void chat_results(void)
 {
-	check_results(facts(WIRE_OPENAI_CHAT,
-			    "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},"
-			    "{\"role\":\"tool\",\"tool_call_id\":\"old\",\"content\":\"x\"},"
-			    "{\"role\":\"assistant\",\"tool_calls\":[]},"
-			    "{\"role\":\"tool\",\"tool_call_id\":\"a\",\"content\":\"fine\"},"
-			    "{\"content\":\"Error: no such file\",\"role\":\"tool\",\"tool_call_id\":\"b\"},"
-			    "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":[{\"type\":\"text\","
-			    "\"text\":\"Exit code: 2\\nbad\"}]},"
-			    "{\"role\":\"tool\",\"tool_call_id\":\"d\",\"content\":\"Exit code: 0\\n\"}]}"),
-		      "a 4, b 19 error, c 44 error, d 14");
+	check_results(
+		facts(WIRE_OPENAI_CHAT,
+		      "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},"
+		      "{\"role\":\"tool\",\"tool_call_id\":\"old\",\"content\":\"x\"},"
+		      "{\"role\":\"assistant\",\"tool_calls\":[]},"
+		      "{\"role\":\"tool\",\"tool_call_id\":\"a\",\"content\":\"fine\"},"
+		      "{\"content\":\"Error: no such file\",\"role\":\"tool\",\"tool_call_id\":\"b\"},"
+		      "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":[{\"type\":\"text\","
+		      "\"text\":\"Exit code: 2\\nbad\"}]},"
+		      "{\"role\":\"tool\",\"tool_call_id\":\"d\",\"content\":\"Exit code: 0\\n\"}]}"),
+		"a 4, b 19 error, c 44 error, d 14");
 }
 
 static void responses_results(void)
 {
-	check_results(facts(WIRE_OPENAI_RESPONSES,
-			    "{\"input\":[{\"type\":\"function_call_output\",\"call_id\":\"old\",\"output\":\"x\"},"
-			    "{\"type\":\"reasoning\"},{\"type\":\"function_call\",\"call_id\":\"a\"},"
-			    "{\"type\":\"function_call_output\",\"call_id\":\"a\",\"output\":\"ok\"},"
-			    "{\"type\":\"custom_tool_call_output\",\"call_id\":\"b\",\"output\":"
-			    "\"Chunk ID: 1\\nProcess exited with code 1\\n\"},"
-			    "{\"type\":\"local_shell_call_output\",\"call_id\":\"c\",\"output\":[{\"text\":\"x\"}]},"
-			    "{\"type\":\"message\",\"role\":\"user\",\"content\":\"x\"}]}"),
-		      "a 2, b 41 error, c 14");
+	check_results(
+		facts(WIRE_OPENAI_RESPONSES,
+		      "{\"input\":[{\"type\":\"function_call_output\",\"call_id\":\"old\",\"output\":\"x\"},"
+		      "{\"type\":\"reasoning\"},{\"type\":\"function_call\",\"call_id\":\"a\"},"
+		      "{\"type\":\"function_call_output\",\"call_id\":\"a\",\"output\":\"ok\"},"
+		      "{\"type\":\"custom_tool_call_output\",\"call_id\":\"b\",\"output\":"
+		      "\"Chunk ID: 1\\nProcess exited with code 1\\n\"},"
+		      "{\"type\":\"local_shell_call_output\",\"call_id\":\"c\",\"output\":[{\"text\":\"x\"}]},"
+		      "{\"type\":\"message\",\"role\":\"user\",\"content\":\"x\"}]}"),
+		"a 2, b 41 error, c 14");
 }
 
 static void gemini_results(void)
 {
+	check_results(
+		facts(WIRE_GEMINI,
+		      "{\"contents\":[{\"role\":\"model\",\"parts\":[{\"functionCall\":{\"name\":\"f\"}}]},"
+		      "{\"role\":\"user\",\"parts\":[{\"functionResponse\":{\"name\":\"f\",\"response\":"
+		      "{\"output\":\"x\"}}},{\"functionResponse\":{\"response\":{\"error\":\"no\"},"
+		      "\"id\":\"i\",\"name\":\"g\"}}]}]}"),
+		"f 14, i 14 error");
 	check_results(facts(WIRE_GEMINI,
-			    "{\"contents\":[{\"role\":\"model\",\"parts\":[{\"functionCall\":{\"name\":\"f\"}}]},"
-			    "{\"role\":\"user\",\"parts\":[{\"functionResponse\":{\"name\":\"f\",\"response\":"
-			    "{\"output\":\"x\"}}},{\"functionResponse\":{\"response\":{\"error\":\"no\"},"
-			    "\"id\":\"i\",\"name\":\"g\"}}]}]}"),
-		      "f 14, i 14 error");
-	check_results(facts(WIRE_GEMINI, "{\"contents\":[{\"role\":\"function\",\"parts\":["
-					 "{\"function_response\":{\"name\":\"f\",\"response\":{}}}]}]}"),
+			    "{\"contents\":[{\"role\":\"function\",\"parts\":["
+			    "{\"function_response\":{\"name\":\"f\",\"response\":{}}}]}]}"),
 		      "f 2");
 }
 
@@ -250,30 +267,36 @@ static void results_are_bounded(void)
 
 static void sessions(void)
 {
-	CHECK_STR(facts(WIRE_ANTHROPIC_MESSAGES,
-			"{\"metadata\":{\"user_id\":\"{\\\"device_id\\\":\\\"d\\\",\\\"session_id\\\": "
-			"\\\"5f0c-11\\\"}\"}}")
-			  ->session,
-		  "5f0c-11");
+	CHECK_STR(
+		facts(WIRE_ANTHROPIC_MESSAGES,
+		      "{\"metadata\":{\"user_id\":\"{\\\"device_id\\\":\\\"d\\\",\\\"session_id\\\": "
+		      "\\\"5f0c-11\\\"}\"}}")
+			->session,
+		"5f0c-11");
 	CHECK_STR(facts(WIRE_ANTHROPIC_MESSAGES,
 			"{\"metadata\":{\"user_id\":\"user_ab_account_12_session_5f0c-11\"}}")
 			  ->session,
 		  "5f0c-11");
-	CHECK_STR(facts(WIRE_ANTHROPIC_MESSAGES, "{\"metadata\":{\"user_id\":\"somebody\"}}")->session, "");
+	CHECK_STR(facts(WIRE_ANTHROPIC_MESSAGES, "{\"metadata\":{\"user_id\":\"somebody\"}}")
+			  ->session,
+		  "");
 	CHECK_STR(facts(WIRE_OPENAI_RESPONSES, "{\"prompt_cache_key\":\"k-1\"}")->session, "k-1");
-	CHECK_STR(facts(WIRE_OPENAI_RESPONSES, "{\"prompt_cache_key\":\"k\",\"conversation\":{\"id\":\"c\"}}")
+	CHECK_STR(facts(WIRE_OPENAI_RESPONSES,
+			"{\"prompt_cache_key\":\"k\",\"conversation\":{\"id\":\"c\"}}")
 			  ->session,
 		  "c");
 	CHECK_STR(facts(WIRE_OPENAI_CHAT, "{\"user\":\"u\",\"session_id\":\"s\"}")->session, "s");
-	CHECK_STR(facts(WIRE_OPENAI_CHAT, "{\"metadata\":{\"user_id\":{\"session_id\":1}}}")->session, "");
+	CHECK_STR(
+		facts(WIRE_OPENAI_CHAT, "{\"metadata\":{\"user_id\":{\"session_id\":1}}}")->session,
+		"");
 }
 
 static uint64_t anthropic_print(const char *system, const char *rest)
 {
 	char body[1024];
 
-	snprintf(body, sizeof(body), "{\"system\":%s,\"messages\":[{\"role\":\"user\",\"content\":%s]}",
-		 system, rest);
+	snprintf(body, sizeof(body),
+		 "{\"system\":%s,\"messages\":[{\"role\":\"user\",\"content\":%s]}", system, rest);
 	return facts(WIRE_ANTHROPIC_MESSAGES, body)->fingerprint;
 }
 
@@ -287,8 +310,9 @@ static void fingerprints_follow_the_start(void)
 	CHECK(one == anthropic_print("[{\"type\":\"text\",\"text\":\"s\"}]",
 				     "[{\"type\":\"text\",\"text\":\"h\\u0069\"}]}"));
 	/* The billing line of Claude Code changes with each request. */
-	CHECK(one == anthropic_print("[{\"text\":\"x-anthropic-billing-header: cch=77\"},{\"text\":\"s\"}]",
-				     "\"hi\"}"));
+	CHECK(one == anthropic_print(
+			     "[{\"text\":\"x-anthropic-billing-header: cch=77\"},{\"text\":\"s\"}]",
+			     "\"hi\"}"));
 	CHECK(one != anthropic_print("\"s\"", "\"ho\"}"));
 	CHECK(one != anthropic_print("\"t\"", "\"hi\"}"));
 	CHECK_INT(facts(WIRE_ANTHROPIC_MESSAGES, "{\"messages\":[]}")->fingerprint, 0);
@@ -297,24 +321,30 @@ static void fingerprints_follow_the_start(void)
 
 static void fingerprints_of_the_other_formats(void)
 {
-	uint64_t chat = facts(WIRE_OPENAI_CHAT, "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},"
-						"{\"content\":\"q\",\"role\":\"user\"}]}")
-				->fingerprint;
+	uint64_t chat =
+		facts(WIRE_OPENAI_CHAT, "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},"
+					"{\"content\":\"q\",\"role\":\"user\"}]}")
+			->fingerprint;
 
 	CHECK(chat != 0);
-	CHECK(chat == facts(WIRE_OPENAI_CHAT,
-			    "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\","
-			    "\"content\":\"q\"},{\"role\":\"system\",\"content\":\"t\"}]}")
-			      ->fingerprint);
-	CHECK(facts(WIRE_OPENAI_RESPONSES, "{\"instructions\":\"s\",\"input\":\"q\"}")->fingerprint ==
-	      facts(WIRE_OPENAI_RESPONSES, "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":"
-					   "\"input_text\",\"text\":\"q\"}]}],\"instructions\":\"s\"}")
+	CHECK(chat ==
+	      facts(WIRE_OPENAI_CHAT,
+		    "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\","
+		    "\"content\":\"q\"},{\"role\":\"system\",\"content\":\"t\"}]}")
+		      ->fingerprint);
+	CHECK(facts(WIRE_OPENAI_RESPONSES, "{\"instructions\":\"s\",\"input\":\"q\"}")
+		      ->fingerprint ==
+	      facts(WIRE_OPENAI_RESPONSES,
+		    "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":"
+		    "\"input_text\",\"text\":\"q\"}]}],\"instructions\":\"s\"}")
 		      ->fingerprint);
 	/* What goes on from a stored answer does not show its start. */
-	CHECK_INT(facts(WIRE_OPENAI_RESPONSES, "{\"previous_response_id\":\"r\",\"input\":\"q\"}")->fingerprint,
+	CHECK_INT(facts(WIRE_OPENAI_RESPONSES, "{\"previous_response_id\":\"r\",\"input\":\"q\"}")
+			  ->fingerprint,
 		  0);
-	CHECK(facts(WIRE_GEMINI, "{\"systemInstruction\":{\"parts\":[{\"text\":\"s\"}]},\"contents\":[{"
-				 "\"parts\":[{\"text\":\"q\"}]}]}")
+	CHECK(facts(WIRE_GEMINI,
+		    "{\"systemInstruction\":{\"parts\":[{\"text\":\"s\"}]},\"contents\":[{"
+		    "\"parts\":[{\"text\":\"q\"}]}]}")
 		      ->fingerprint ==
 	      facts(WIRE_GEMINI, "{\"contents\":[{\"role\":\"user\",\"parts\":[{\"text\":\"q\"}]}],"
 				 "\"system_instruction\":{\"parts\":{\"text\":\"s\"}}}")
@@ -326,8 +356,10 @@ static void text_is_counted_without_images(void)
 	char body[4096];
 	const struct req_facts *f;
 
-	snprintf(body, sizeof(body),
-		 "{\"contents\":[{\"parts\":[{\"inlineData\":{\"data\":\"%02000d\"}},{\"text\":\"four\"}]}]}", 1);
+	snprintf(
+		body, sizeof(body),
+		"{\"contents\":[{\"parts\":[{\"inlineData\":{\"data\":\"%02000d\"}},{\"text\":\"four\"}]}]}",
+		1);
 	f = facts(WIRE_GEMINI, body);
 	CHECK_INT(f->text_bytes, strlen("contentspartsinlineDatadatatextfour"));
 	req_tap_free(tap);
@@ -335,6 +367,7 @@ static void text_is_counted_without_images(void)
 }
 
 TESTS(T(usage_is_asked_for), T(usage_is_left_alone), T(models), T(long_models_are_cut_and_flagged),
-      T(what_is_no_json), T(output_bounds), T(anthropic_results), T(chat_results), T(responses_results),
-      T(gemini_results), T(results_are_bounded), T(sessions), T(fingerprints_follow_the_start),
-      T(fingerprints_of_the_other_formats), T(text_is_counted_without_images))
+      T(what_is_no_json), T(output_bounds), T(anthropic_results), T(chat_results),
+      T(responses_results), T(gemini_results), T(results_are_bounded), T(sessions),
+      T(fingerprints_follow_the_start), T(fingerprints_of_the_other_formats),
+      T(text_is_counted_without_images))

@@ -57,10 +57,10 @@ static void dump(struct buf *b, const struct resp_facts *f, struct seen *seen)
 
 	buf_printf(b, "model=%s stop=%s streamed=%d complete=%d calls=%u\n", f->model,
 		   f->stop_reason, f->streamed, f->complete, f->n_calls);
-	buf_printf(b, "input=%ld read=%ld write=%ld (1h %ld) output=%ld reasoning=%ld searches=%ld\n",
-		   (long)u->input, (long)u->cache_read, (long)u->cache_write,
-		   (long)u->cache_write_1h, (long)u->output, (long)u->reasoning,
-		   (long)u->web_searches);
+	buf_printf(
+		b, "input=%ld read=%ld write=%ld (1h %ld) output=%ld reasoning=%ld searches=%ld\n",
+		(long)u->input, (long)u->cache_read, (long)u->cache_write, (long)u->cache_write_1h,
+		(long)u->output, (long)u->reasoning, (long)u->web_searches);
 	if (f->has_iterations)
 		buf_printf(b, "extra input=%ld output=%ld\n", (long)x->input, (long)x->output);
 	if (f->has_error)
@@ -90,10 +90,10 @@ static char *slurp(const char *path, size_t *ret_n)
 
 static enum wire_format format_of(const char *name)
 {
-	return !strncmp(name, "anthropic", 9) ? WIRE_ANTHROPIC_MESSAGES :
-	       !strncmp(name, "chat", 4)      ? WIRE_OPENAI_CHAT :
-	       !strncmp(name, "responses", 9) ? WIRE_OPENAI_RESPONSES :
-						WIRE_GEMINI;
+	return !strncmp(name, "anthropic", 9)	? WIRE_ANTHROPIC_MESSAGES
+	       : !strncmp(name, "chat", 4)	? WIRE_OPENAI_CHAT
+	       : !strncmp(name, "responses", 9) ? WIRE_OPENAI_RESPONSES
+						: WIRE_GEMINI;
 }
 
 /* "…-429.json": 429, else 200. */
@@ -255,15 +255,17 @@ static void too_many_open_calls_are_counted(void)
 
 	start(tap, WIRE_OPENAI_CHAT, &seen);
 	for (int i = 0; i < 1000; i++) {
-		snprintf(line, sizeof(line),
-			 "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":%d,"
-			 "\"id\":\"c%d\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}}]}\n\n",
-			 i, i);
+		snprintf(
+			line, sizeof(line),
+			"data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":%d,"
+			"\"id\":\"c%d\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}}]}\n\n",
+			i, i);
 		feed_text(tap, line);
 	}
 	/* A fragment of a call that is open still finds it. */
-	feed_text(tap, "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,"
-		       "\"function\":{\"arguments\":\" \"}}]},\"finish_reason\":\"tool_calls\"}]}\n\n");
+	feed_text(tap,
+		  "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,"
+		  "\"function\":{\"arguments\":\" \"}}]},\"finish_reason\":\"tool_calls\"}]}\n\n");
 	feed_text(tap, "data: [DONE]\n\n");
 	f = resp_tap_end(tap);
 	CHECK_INT(f->n_calls, 128);
@@ -283,7 +285,9 @@ static void deep_and_broken_documents_do_no_harm(void)
 	for (int i = 0; i < 100000; i++)
 		feed_text(tap, "[");
 	feed_text(tap, "\n\ndata: {\"broken\n\ndata: not json\n\ndata: {]}\n\n");
-	feed_text(tap, "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n");
+	feed_text(
+		tap,
+		"data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n");
 	CHECK_STR(resp_tap_facts(tap)->stop_reason, "end_turn");
 	CHECK(!resp_tap_facts(tap)->complete);
 	resp_tap_free(tap);
@@ -356,7 +360,8 @@ static void models_in_paths(void)
 		bool stream;
 	} cases[] = {
 		{ "/v1beta/models/gemini-2.5-pro:generateContent", "gemini-2.5-pro", false },
-		{ "/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse", "gemini-2.5-pro", true },
+		{ "/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse", "gemini-2.5-pro",
+		  true },
 		{ "/v1/projects/p/locations/global/publishers/anthropic/models/"
 		  "claude-3-7-sonnet@20250219:streamRawPredict",
 		  "claude-3-7-sonnet@20250219", true },

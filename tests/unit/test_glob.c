@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Globs: a table, every short pattern against a plain matcher, and the time of the worst pattern. */
+/*
+ * Globs: a table, every short pattern against a plain matcher, and the time of the worst pattern.
+ */
 #include "tests/unit/test.h"
 
 #include <errno.h>
@@ -135,6 +137,43 @@ static void against_plain(void)
 	CHECK_INT(wrong, 0);
 }
 
+/* Two patterns meet if some short text matches both: with 4 tokens each, 7 characters are enough.
+ */
+static void overlaps(void)
+{
+	static struct glob globs[4 * 4 * 4 * 4];
+	static uint64_t matched[ARRAY_SIZE(globs)][6];
+	struct arena arena = { 0 };
+	static char patterns[ARRAY_SIZE(globs)][8];
+	unsigned wrong = 0;
+	char text[8];
+
+	for (size_t p = 0; p < ARRAY_SIZE(globs); p++) {
+		unsigned bit = 0;
+
+		word(p, "a/*?", 4, patterns[p]);
+		CHECK_INT(glob_compile(&globs[p], str_of(patterns[p]), &arena), 0);
+		for (size_t n = 0; n <= 7; n++) {
+			for (unsigned long t = 0; t < 1ul << n; t++, bit++) {
+				word(t, "a/", n, text);
+				if (glob_match(&globs[p], str_of(text)))
+					matched[p][bit / 64] |= 1ull << (bit % 64);
+			}
+		}
+	}
+	for (size_t a = 0; a < ARRAY_SIZE(globs); a++) {
+		for (size_t b = 0; b < ARRAY_SIZE(globs); b++) {
+			bool both = false;
+
+			for (size_t w = 0; w < 6; w++)
+				both |= (matched[a][w] & matched[b][w]) != 0;
+			wrong += both != glob_overlaps(&globs[a], &globs[b]);
+		}
+	}
+	CHECK_INT(wrong, 0);
+	arena_fini(&arena);
+}
+
 static void bounds(void)
 {
 	struct arena arena = { 0 };
@@ -175,4 +214,4 @@ static void worst_case(void)
 	arena_fini(&arena);
 }
 
-TESTS(T(table), T(against_plain), T(bounds), T(worst_case))
+TESTS(T(table), T(against_plain), T(overlaps), T(bounds), T(worst_case))

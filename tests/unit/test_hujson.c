@@ -50,8 +50,8 @@ static void values(void)
 
 static void comments_and_commas(void)
 {
-	const struct hujson *v =
-		parse("// first\n{ /* a */ \"a\" /* b */ : /* c */ [1, 2, /* ** / */ ], // end\n } // eof");
+	const struct hujson *v = parse(
+		"// first\n{ /* a */ \"a\" /* b */ : /* c */ [1, 2, /* ** / */ ], // end\n } // eof");
 
 	CHECK(v && v->n == 1 && v->first->n == 2);
 	done();
@@ -105,9 +105,21 @@ static void strings(void)
 		{ "\"\xf0\x9f\x98\x80\"", "\xf0\x9f\x98\x80" },
 	};
 	static const char *const bad[] = {
-		"\"open",	    "\"a\nb\"",		 "\"\\x\"",	"\"\\u12\"",	 "\"\\ud800\"",
-		"\"\\udc00\"",	    "\"\\ud800\\u0041\"", "\"\\u0000\"", "\"\x01\"",	 "\"\xff\"",
-		"\"\xc0\x80\"",	    "\"\xed\xa0\x80\"",	 "\"\xf4\x90\x80\x80\"", "\"\xe2\x82\"", "'a'",
+		"\"open",
+		"\"a\nb\"",
+		"\"\\x\"",
+		"\"\\u12\"",
+		"\"\\ud800\"",
+		"\"\\udc00\"",
+		"\"\\ud800\\u0041\"",
+		"\"\\u0000\"",
+		"\"\x01\"",
+		"\"\xff\"",
+		"\"\xc0\x80\"",
+		"\"\xed\xa0\x80\"",
+		"\"\xf4\x90\x80\x80\"",
+		"\"\xe2\x82\"",
+		"'a'",
 		"\"\\",
 	};
 
@@ -128,8 +140,8 @@ static void strings(void)
 
 static void numbers(void)
 {
-	static const char *const bad[] = { "01", "+1", ".5", "1.", "1e", "1e+", "-", "0x1", "1_0",
-					   "NaN", "Infinity", "1 2" };
+	static const char *const bad[] = { "01", "+1",	".5",  "1.",  "1e",	  "1e+",
+					   "-",	 "0x1", "1_0", "NaN", "Infinity", "1 2" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		CHECK(!parse(bad[i]));
@@ -182,12 +194,13 @@ static void messages(void)
 		{ "{\n \"a\": 1\n \"b\": 2}", "expected `,` or `}`, found `\"b\"`", 3, 2 },
 		{ "{\"a\" 1}", "expected `:` after the key `a`", 1, 6 },
 		{ "{a: 1}", "expected a key in double quotes or `}`, found `a`", 1, 2 },
-		{ "{\"a\": [1,\n2", "the file ends inside a list that starts in line 1; close it with `]`",
-		  2, 2 },
+		{ "{\"a\": [1,\n2",
+		  "the file ends inside a list that starts in line 1; close it with `]`", 2, 2 },
 		{ "", "the file ends where a value should stand", 1, 1 },
 		{ "{} x", "`x` stands after the end; the file is one value", 1, 4 },
 		{ "[yes]", "expected a value, found `yes`", 1, 2 },
-		{ "\xef\xbb\xbf{}", "the file starts with a byte order mark; save it without", 1, 1 },
+		{ "\xef\xbb\xbf{}", "the file starts with a byte order mark; save it without", 1,
+		  1 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -248,5 +261,5 @@ static void diags_bounded(void)
 	CHECK_INT(strlen(diag_word((struct str){ diags.items[0].text, 200 }).s) < 64, 1);
 }
 
-TESTS(T(values), T(comments_and_commas), T(positions), T(strings), T(numbers), T(duplicates), T(depth),
-      T(messages), T(memory), T(nearest), T(diags_bounded))
+TESTS(T(values), T(comments_and_commas), T(positions), T(strings), T(numbers), T(duplicates),
+      T(depth), T(messages), T(memory), T(nearest), T(diags_bounded))

@@ -27,7 +27,8 @@ static struct policy *must_parse(const char *text)
 	struct policy *p = parse(text);
 
 	for (unsigned i = 0; !p && i < diags.n; i++)
-		printf("%u:%u: %s\n", diags.items[i].line, diags.items[i].column, diags.items[i].text);
+		printf("%u:%u: %s\n", diags.items[i].line, diags.items[i].column,
+		       diags.items[i].text);
 	if (!p)
 		exit(1);
 	return p;
@@ -61,7 +62,8 @@ static const struct policy_diag *said(const char *words, bool is_error)
 	} while (0)
 
 /* A provider `p` for models m*, and what else the test says. */
-#define PROVIDER "\"providers\":{\"p\":{\"baseurl\":\"https://p.example\",\"apikey\":\"env:K\",\"models\":[\"m*\"]}},"
+#define PROVIDER                                                                                   \
+	"\"providers\":{\"p\":{\"baseurl\":\"https://p.example\",\"apikey\":\"env:K\",\"models\":[\"m*\"]}},"
 #define GRANT(src, caps) "{\"src\":[" src "],\"app\":{\"sallyport/cap/llm\":[" caps "]}}"
 #define POLICY(rest)	 "{" PROVIDER rest "}"
 
@@ -82,8 +84,8 @@ static struct policy_facts tagged(const char *tags)
 	return who;
 }
 
-static struct policy_verdict ask(const struct policy *p, struct policy_facts who, enum wire_format format,
-				 const char *model)
+static struct policy_verdict ask(const struct policy *p, struct policy_facts who,
+				 enum wire_format format, const char *model)
 {
 	struct policy_query q = { .who = who, .format = format, .model = str_of(model) };
 	struct policy_verdict v;
@@ -108,12 +110,15 @@ static void unknown_keys(void)
 	CHECK(!parse("{\n  \"provders\": {}\n}"));
 	d = said("unknown key `provders` in the policy (did you mean `providers`?)", true);
 	CHECK(d && d->line == 2 && d->column == 3);
-	CHECK_ERROR("{\"providers\":{\"p\":{\"baseurl\":\"https://x\",\"models\":[],\"api_key\":\"k\"}}}",
-		    "unknown key `api_key` in a provider (did you mean `apikey`?)");
-	CHECK_ERROR(POLICY("\"grants\":[{\"src\":[\"*\"],\"apps\":{}}]"), "unknown key `apps` in a grant");
+	CHECK_ERROR(
+		"{\"providers\":{\"p\":{\"baseurl\":\"https://x\",\"models\":[],\"api_key\":\"k\"}}}",
+		"unknown key `api_key` in a provider (did you mean `apikey`?)");
+	CHECK_ERROR(POLICY("\"grants\":[{\"src\":[\"*\"],\"apps\":{}}]"),
+		    "unknown key `apps` in a grant");
 	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"*\"", "{\"model\":\"**\"}") "]"),
 		    "unknown key `model` in a capability (did you mean `models`?)");
-	CHECK_ERROR(POLICY("\"quotas\":{\"q\":{\"capacity\":\"$1\",\"rates\":\"x\"}}"), "unknown key `rates`");
+	CHECK_ERROR(POLICY("\"quotas\":{\"q\":{\"capacity\":\"$1\",\"rates\":\"x\"}}"),
+		    "unknown key `rates`");
 	/* Several at once. */
 	CHECK(!parse("{\"a\":1,\"b\":2,\"providers\":[],\"unpriced\":\"maybe\"}"));
 	CHECK_INT(diags.n_errors, 4);
@@ -129,34 +134,40 @@ static void wrong_types(void)
 		    "`models` is a string; it must be a list");
 	CHECK_ERROR("{\"providers\":{\"p\":{\"baseurl\":\"https://x\",\"models\":[1]}}}",
 		    "an entry of `models` is a number");
-	CHECK_ERROR("{\"providers\":{\"p\":{\"baseurl\":\"https://x\",\"models\":[\"m\"],\"preference\":1.5}}}",
-		    "`preference` must be a whole number");
+	CHECK_ERROR(
+		"{\"providers\":{\"p\":{\"baseurl\":\"https://x\",\"models\":[\"m\"],\"preference\":1.5}}}",
+		"`preference` must be a whole number");
 	CHECK_ERROR("{\"unpriced\":\"maybe\"}", "it must be one of \"deny\", \"allow\"");
-	CHECK_ERROR("{\"providers\":{\"p\":{\"models\":[\"m\"]}}}", "`baseurl` is missing in a provider");
+	CHECK_ERROR("{\"providers\":{\"p\":{\"models\":[\"m\"]}}}",
+		    "`baseurl` is missing in a provider");
 	CHECK_ERROR("{\"grants\":[{\"src\":[\"*\"]}]}", "`app` is missing in a grant");
 }
 
 /* Nothing that the design knows and this version does not enforce is passed over. */
 static void not_enforced(void)
 {
-	static const char *const top[] = { "tool_rules", "hooks", "egress", "oidc", "tagOwners", "exporters",
-					   "database", "connectors", "mcp", "temp_grants", "sandboxes" };
-	static const char *const inside[] = { "tools", "limits", "send_hooks", "connectors", "mcp_tools",
-					      "filterable_headers", "direct_paths" };
+	static const char *const top[] = { "tool_rules", "hooks",	"egress",   "oidc",
+					   "tagOwners",	 "exporters",	"database", "connectors",
+					   "mcp",	 "temp_grants", "sandboxes" };
+	static const char *const inside[] = { "tools",	     "limits",	  "send_hooks",
+					      "connectors",  "mcp_tools", "filterable_headers",
+					      "direct_paths" };
 	static const char *const shown[] = { "auto_cost_basis", "flags", "chat_models" };
 	char text[512], want[128];
 
 	for (size_t i = 0; i < ARRAY_SIZE(top); i++) {
 		snprintf(text, sizeof(text), "{\"%s\":{\"x\":1}}", top[i]);
-		snprintf(want, sizeof(want), "`%s` is not enforced by this version; remove it", top[i]);
+		snprintf(want, sizeof(want), "`%s` is not enforced by this version; remove it",
+			 top[i]);
 		CHECK_ERROR(text, want);
 		snprintf(text, sizeof(text), "{\"%s\":{}}", top[i]);
 		CHECK_WARNING(text, "nothing is lost");
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(inside); i++) {
-		snprintf(text, sizeof(text), POLICY("\"grants\":[" GRANT("\"*\"", "{\"%s\":[\"x\"]}") "]"),
+		snprintf(text, sizeof(text),
+			 POLICY("\"grants\":[" GRANT("\"*\"", "{\"%s\":[\"x\"]}") "]"), inside[i]);
+		snprintf(want, sizeof(want), "`%s` is not enforced by this version; remove it",
 			 inside[i]);
-		snprintf(want, sizeof(want), "`%s` is not enforced by this version; remove it", inside[i]);
 		CHECK_ERROR(text, want);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(shown); i++) {
@@ -165,11 +176,14 @@ static void not_enforced(void)
 	}
 	CHECK_ERROR("{\"labels\":[{\"match\":{\"annotation\":\"x\"},\"tags\":[\"tag:a\"]}]}",
 		    "`annotation` is not enforced by this version");
-	CHECK_ERROR(POLICY("\"tests\":[{\"src\":\"tag:a\",\"model\":\"m\",\"expect\":\"deny\",\"shell\":\"rm\"}]"),
-		    "`shell` is not enforced");
+	CHECK_ERROR(
+		POLICY("\"tests\":[{\"src\":\"tag:a\",\"model\":\"m\",\"expect\":\"deny\",\"shell\":\"rm\"}]"),
+		"`shell` is not enforced");
 }
 
-#define WITH_URL(url) "{\"providers\":{\"p\":{\"baseurl\":\"" url "\",\"models\":[\"m\"],\"auth_mode\":\"none\"}}}"
+#define WITH_URL(url)                                                                              \
+	"{\"providers\":{\"p\":{\"baseurl\":\"" url                                                \
+	"\",\"models\":[\"m\"],\"auth_mode\":\"none\"}}}"
 
 static void check_url(const char *text, bool tls, const char *host, unsigned port, const char *path)
 {
@@ -186,7 +200,8 @@ static void check_url(const char *text, bool tls, const char *host, unsigned por
 static void base_urls(void)
 {
 	check_url(WITH_URL("https://Api.Example.com"), true, "api.example.com", 443, "");
-	check_url(WITH_URL("https://api.example.com:8443/a/b/"), true, "api.example.com", 8443, "/a/b");
+	check_url(WITH_URL("https://api.example.com:8443/a/b/"), true, "api.example.com", 8443,
+		  "/a/b");
 	check_url(WITH_URL("http://127.0.0.1:8000"), false, "127.0.0.1", 8000, "");
 	check_url(WITH_URL("http://[::1]:8000/x"), false, "::1", 8000, "/x");
 	check_url(WITH_URL("http://localhost"), false, "localhost", 80, "");
@@ -194,7 +209,8 @@ static void base_urls(void)
 	CHECK(said("ends in `/v1`", false) != NULL);
 	check_url(WITH_URL("https://x.example/v1beta/"), true, "x.example", 443, "");
 	check_url(WITH_URL("https://x.example/apiv1"), true, "x.example", 443, "/apiv1");
-	CHECK_ERROR(WITH_URL("http://10.0.0.9:8000"), "clear text; use https, or set \"insecure\": true");
+	CHECK_ERROR(WITH_URL("http://10.0.0.9:8000"),
+		    "clear text; use https, or set \"insecure\": true");
 	CHECK_ERROR(WITH_URL("http://localhost.example.com"), "clear text");
 	CHECK_ERROR(WITH_URL("ftp://x"), "must start with https:// or http://");
 	CHECK_ERROR(WITH_URL("https://"), "its host is no name");
@@ -209,7 +225,9 @@ static void base_urls(void)
 	CHECK_ERROR(WITH_URL("https://x/a/../b"), "holds `//` or `/..`");
 }
 
-#define WITH_KEY(key) "{\"providers\":{\"p\":{\"baseurl\":\"https://x\",\"models\":[\"m\"],\"apikey\":\"" key "\"}}}"
+#define WITH_KEY(key)                                                                              \
+	"{\"providers\":{\"p\":{\"baseurl\":\"https://x\",\"models\":[\"m\"],\"apikey\":\"" key    \
+	"\"}}}"
 
 static void keys(void)
 {
@@ -245,33 +263,42 @@ static void keys(void)
 	CHECK_ERROR(WITH_KEY("a\\nb"), "control character");
 }
 
-#define WITH(more) "{\"providers\":{\"p\":{\"baseurl\":\"https://x.example\",\"apikey\":\"env:K\",\"models\":[\"m\"]," more "}}}"
+#define WITH(more)                                                                                               \
+	"{\"providers\":{\"p\":{\"baseurl\":\"https://x.example\",\"apikey\":\"env:K\",\"models\":[\"m\"]," more \
+	"}}}"
 
 static void provider_details(void)
 {
 	struct policy *p = must_parse(WITH("\"compatibility\":{\"anthropic_messages\":true}"));
 	const struct policy_provider *pp = policy_provider(p, 0);
 
-	CHECK(pp->formats[WIRE_ANTHROPIC_MESSAGES] && !pp->formats[WIRE_OPENAI_CHAT] && !pp->usage_option);
-	CHECK(pp->auth_header == AUTH_BEARER && pp->auth_mode == AUTH_OVERRIDE && !pp->drain_on_disconnect);
+	CHECK(pp->formats[WIRE_ANTHROPIC_MESSAGES] && !pp->formats[WIRE_OPENAI_CHAT] &&
+	      !pp->usage_option);
+	CHECK(pp->auth_header == AUTH_BEARER && pp->auth_mode == AUTH_OVERRIDE &&
+	      !pp->drain_on_disconnect);
 	CHECK(pp->n_domains == 1 && str_eq(pp->domains[0], STR("x.example")));
 	policy_free(p);
-	p = must_parse(WITH("\"compatibility\":{\"openai_responses\":true,\"openai_chat\":true},"
-			    "\"on_disconnect\":\"drain\",\"usage_option\":false,\"auth_mode\":\"passthrough\","
-			    "\"authorization\":\"API-Key\",\"domains\":[\"A.example\"],\"name\":\"P\","
-			    "\"add_headers\":[\"X-A: b\"],\"preference\":-3"));
+	p = must_parse(WITH(
+		"\"compatibility\":{\"openai_responses\":true,\"openai_chat\":true},"
+		"\"on_disconnect\":\"drain\",\"usage_option\":false,\"auth_mode\":\"passthrough\","
+		"\"authorization\":\"API-Key\",\"domains\":[\"A.example\"],\"name\":\"P\","
+		"\"add_headers\":[\"X-A: b\"],\"preference\":-3"));
 	pp = policy_provider(p, 0);
-	CHECK(pp->formats[WIRE_OPENAI_CHAT] && pp->formats[WIRE_OPENAI_RESPONSES] && !pp->usage_option);
-	CHECK(pp->drain_on_disconnect && pp->auth_mode == AUTH_PASSTHROUGH && pp->auth_header == AUTH_API_KEY);
+	CHECK(pp->formats[WIRE_OPENAI_CHAT] && pp->formats[WIRE_OPENAI_RESPONSES] &&
+	      !pp->usage_option);
+	CHECK(pp->drain_on_disconnect && pp->auth_mode == AUTH_PASSTHROUGH &&
+	      pp->auth_header == AUTH_API_KEY);
 	CHECK(pp->n_domains == 1 && str_eq(pp->domains[0], STR("a.example")));
 	CHECK(pp->n_add_headers == 1 && pp->preference == -3);
 	policy_free(p);
 	p = must_parse(WITH("\"disabled\":false"));
-	CHECK(policy_provider(p, 0)->formats[WIRE_OPENAI_CHAT] && policy_provider(p, 0)->usage_option);
+	CHECK(policy_provider(p, 0)->formats[WIRE_OPENAI_CHAT] &&
+	      policy_provider(p, 0)->usage_option);
 	policy_free(p);
 	CHECK_ERROR(WITH("\"compatibility\":{\"anthropic_message\":true}"),
 		    "unknown wire format `anthropic_message` (did you mean `anthropic_messages`?)");
-	CHECK_WARNING(WITH("\"compatibility\":{\"bedrock_converse\":true}"), "not served by this version");
+	CHECK_WARNING(WITH("\"compatibility\":{\"bedrock_converse\":true}"),
+		      "not served by this version");
 	CHECK_ERROR(WITH("\"authorization\":\"hec\""), "not served by this version");
 	CHECK_ERROR(WITH("\"authorization\":\"basic\""), "it must be bearer, x-api-key");
 	CHECK_ERROR(WITH("\"add_headers\":[\"Host: x\"]"), "belongs to the connection");
@@ -279,19 +306,23 @@ static void provider_details(void)
 	CHECK_ERROR(WITH("\"add_headers\":[\"X A: b\"]"), "letters, digits and dashes");
 	CHECK_ERROR(WITH("\"add_headers\":[\"X-A: b\\r\\nY: c\"]"), "no control characters");
 	CHECK_ERROR(WITH("\"domains\":[\"*.x\"]"), "is no host name");
-	CHECK_ERROR(WITH("\"cost_basis\":\"antropic\""), "no basis `antropic` (did you mean `anthropic`?)");
+	CHECK_ERROR(WITH("\"cost_basis\":\"antropic\""),
+		    "no basis `antropic` (did you mean `anthropic`?)");
 	CHECK_ERROR(WITH("\"upstream\":\"x\""), "`upstream` is not enforced");
 	CHECK_ERROR("{\"providers\":{\"a/b\":{\"baseurl\":\"https://x\",\"models\":[\"m\"]}}}",
 		    "cannot be a provider's name");
 	CHECK_WARNING("{\"providers\":{\"p\":{\"baseurl\":\"https://x\",\"models\":[\"p/m\"]}}}",
 		      "repeats the provider's name");
-	CHECK_WARNING("{\"providers\":{\"p\":{\"baseurl\":\"https://api.anthropic.com\",\"apikey\":\"env:K\","
-		      "\"models\":[\"m\"]}}}", "as x-api-key");
+	CHECK_WARNING(
+		"{\"providers\":{\"p\":{\"baseurl\":\"https://api.anthropic.com\",\"apikey\":\"env:K\","
+		"\"models\":[\"m\"]}}}",
+		"as x-api-key");
 }
 
 static void quotas_parse(void)
 {
-	struct policy *p = must_parse(POLICY("\"quotas\":{"
+	struct policy *p = must_parse(POLICY(
+		"\"quotas\":{"
 		"\"a:<tag>\":{\"capacity\":\"$10.00\",\"rate\":\"$5.00/day\"},"
 		"\"b\":{\"capacity\":\"500 requests\",\"on_exceed\":\"warn\"},"
 		"\"c:<cgroup>:x\":{\"capacity\":\"2M tokens\",\"rate\":\"2M tokens/hour\",\"on_exceed\":\"reject\"},"
@@ -308,9 +339,12 @@ static void quotas_parse(void)
 	CHECK(said("the quota `b` is never used", false) != NULL);
 	policy_free(p);
 	CHECK_ERROR("{\"quotas\":{\"a\":{\"capacity\":\"10\"}}}", "write an amount like");
-	CHECK_ERROR("{\"quotas\":{\"a\":{\"capacity\":\"$10\",\"rate\":\"5 requests/day\"}}}", "use one unit");
-	CHECK_ERROR("{\"quotas\":{\"a\":{\"capacity\":\"$10\",\"rate\":\"$5/year\"}}}", "write a rate like");
-	CHECK_ERROR("{\"quotas\":{\"a\":{\"capacity\":\"$10\",\"on_exceed\":\"x\"}}}", "\"reject\", \"warn\"");
+	CHECK_ERROR("{\"quotas\":{\"a\":{\"capacity\":\"$10\",\"rate\":\"5 requests/day\"}}}",
+		    "use one unit");
+	CHECK_ERROR("{\"quotas\":{\"a\":{\"capacity\":\"$10\",\"rate\":\"$5/year\"}}}",
+		    "write a rate like");
+	CHECK_ERROR("{\"quotas\":{\"a\":{\"capacity\":\"$10\",\"on_exceed\":\"x\"}}}",
+		    "\"reject\", \"warn\"");
 	CHECK_ERROR("{\"quotas\":{\"a:<team>\":{\"capacity\":\"$1\"}}}", "unknown template");
 	CHECK_ERROR("{\"quotas\":{\"a:<tag>:<cgroup>\":{\"capacity\":\"$1\"}}}", "two templates");
 	CHECK_ERROR("{\"quotas\":{\"a\":{\"rate\":\"$5/day\"}}}", "`capacity` is missing");
@@ -320,38 +354,48 @@ static void sources(void)
 {
 	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"tag:Big\"", "") "]"), "is no tag");
 	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"tag:\"", "") "]"), "is no tag");
-	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"tag:a,b\"", "") "]"), "a set of tags is written");
+	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"tag:a,b\"", "") "]"),
+		    "a set of tags is written");
 	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"tag:a,\"", "") "]"), "a set of tags is written");
 	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"pr-bot\"", "") "]"), "is no source");
 	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"user:\"", "") "]"), "is no source");
 	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"user:*\"", "") "]"), "no wildcards");
-	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"me@example.com\"", "") "]"), "matches nobody here");
-	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"cgroup:docker/*\"", "") "]"), "write `cgroup:/docker/*`");
-	CHECK_WARNING(POLICY("\"groups\":{\"group:dev\":[]},\"grants\":[" GRANT("\"group:def\"", "") "]"),
-		      "`group:def` is not defined in `groups`, so it matches nobody (did you mean `group:dev`?)");
-	CHECK_WARNING(POLICY("\"grants\":[{\"src\":[],\"app\":{\"sallyport/cap/llm\":[]}}]"), "`src` is empty");
+	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"me@example.com\"", "") "]"),
+		      "matches nobody here");
+	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"cgroup:docker/*\"", "") "]"),
+		      "write `cgroup:/docker/*`");
+	CHECK_WARNING(
+		POLICY("\"groups\":{\"group:dev\":[]},\"grants\":[" GRANT("\"group:def\"", "") "]"),
+		"`group:def` is not defined in `groups`, so it matches nobody (did you mean `group:dev`?)");
+	CHECK_WARNING(POLICY("\"grants\":[{\"src\":[],\"app\":{\"sallyport/cap/llm\":[]}}]"),
+		      "`src` is empty");
 	CHECK_WARNING(POLICY("\"grants\":[{\"src\":[\"*\"],\"app\":{\"sallyport/cap/lm\":[]}}]"),
 		      "(did you mean `sallyport/cap/llm`?)");
-	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"*\"", "{\"models\":\"**\"}") "]"), "no grant gives a role");
+	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"*\"", "{\"models\":\"**\"}") "]"),
+		      "no grant gives a role");
 }
 
 static void groups(void)
 {
 	struct policy *p;
 
-	CHECK_ERROR("{\"groups\":{\"group:a\":[\"group:b\"],\"group:b\":[\"group:c\"],\"group:c\":[\"group:a\"]}}",
-		    "contains itself");
+	CHECK_ERROR(
+		"{\"groups\":{\"group:a\":[\"group:b\"],\"group:b\":[\"group:c\"],\"group:c\":[\"group:a\"]}}",
+		"contains itself");
 	CHECK_ERROR("{\"groups\":{\"group:a\":[\"group:a\"]}}", "contains itself");
 	CHECK_ERROR("{\"groups\":{\"a\":[]}}", "must be written `group:NAME`");
 	CHECK_ERROR("{\"groups\":{\"group:a\":[\"x\"]}}", "is no source");
 	CHECK_WARNING("{\"groups\":{\"group:a\":[\"group:z\"]}}", "is not defined");
-	p = must_parse(POLICY("\"groups\":{\"group:in\":[\"tag:a\",\"user:u\"],\"group:out\":[\"group:in\",\"tag:b\","
-			      "\"group:in\"]},"
-			      "\"grants\":[" GRANT("\"group:out\"", "{\"role\":\"user\",\"models\":\"**\"}") "]"));
+	p = must_parse(POLICY(
+		"\"groups\":{\"group:in\":[\"tag:a\",\"user:u\"],\"group:out\":[\"group:in\",\"tag:b\","
+		"\"group:in\"]},"
+		"\"grants\":[" GRANT("\"group:out\"",
+				     "{\"role\":\"user\",\"models\":\"**\"}") "]"));
 	CHECK_INT(verdict(p, "tag:a", "m1"), OUTCOME_NONE);
 	CHECK_INT(verdict(p, "tag:b", "m1"), OUTCOME_NONE);
 	CHECK_INT(verdict(p, "tag:c", "m1"), OUTCOME_DENIED_ROLE);
-	CHECK_INT(ask(p, (struct policy_facts){ .user = STR("u") }, WIRE_NONE, "m1").outcome, OUTCOME_NONE);
+	CHECK_INT(ask(p, (struct policy_facts){ .user = STR("u") }, WIRE_NONE, "m1").outcome,
+		  OUTCOME_NONE);
 	policy_free(p);
 }
 
@@ -360,51 +404,70 @@ static void pattern_warnings(void)
 	const struct policy_diag *d;
 	struct policy *p;
 
-	p = must_parse(POLICY("\"grants\":[" GRANT("\"*\"", "{\"role\":\"user\",\"models\":\"claude-*\"}") "]"));
-	d = said("`claude-*` can match nothing: models are matched as provider/model; write `*/claude-*`", false);
+	p = must_parse(POLICY(
+		"\"grants\":[" GRANT("\"*\"", "{\"role\":\"user\",\"models\":\"claude-*\"}") "]"));
+	d = said(
+		"`claude-*` can match nothing: models are matched as provider/model; write `*/claude-*`",
+		false);
 	CHECK(d && d->line == 1 && d->column > 100);
 	CHECK_INT(verdict(p, "tag:a", "m1"), OUTCOME_DENIED_MODEL);
 	policy_free(p);
-	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"*\"", "{\"models\":\"pp/*\"}") "]"),
-		      "no provider is named `pp` (did you mean `p`?)");
-	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"*\"", "{\"models\":\"x*/*\"}") "]"), "no provider is named");
-	p = must_parse(POLICY("\"grants\":[" GRANT("\"*\"", "{\"role\":\"user\",\"models\":\"**\"}") "]"));
+	CHECK_WARNING(
+		"{\"providers\":{\"openai\":{\"baseurl\":\"https://x\",\"models\":[\"m\"]}},\"grants\":[" GRANT(
+			"\"*\"", "{\"models\":\"opnai/*\"}") "]}",
+		"no provider is named `opnai` (did you mean `openai`?)");
+	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"*\"", "{\"models\":\"p/gpt-*\"}") "]"),
+		      "`p/gpt-*` can match nothing: `p` serves no such model");
+	CHECK_WARNING(POLICY("\"grants\":[" GRANT("\"*\"", "{\"models\":\"x*/*\"}") "]"),
+		      "no provider is named");
+	p = must_parse(
+		POLICY("\"grants\":[" GRANT("\"*\"", "{\"role\":\"user\",\"models\":\"**\"}") "]"));
 	CHECK_INT(diags.n, 0);
 	policy_free(p);
-	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"*\"", "{\"models\":\"\"}") "]"), "`models` is empty");
-	CHECK_ERROR(POLICY("\"quotas\":{\"day\":{\"capacity\":\"$1\"}},"
-			   "\"grants\":[" GRANT("\"*\"", "{\"quotas\":[{\"bucket\":\"dya\"}]}") "]"),
-		    "no quota is named `dya` (did you mean `day`?)");
+	CHECK_ERROR(POLICY("\"grants\":[" GRANT("\"*\"", "{\"models\":\"\"}") "]"),
+		    "`models` is empty");
+	CHECK_ERROR(
+		POLICY("\"quotas\":{\"day\":{\"capacity\":\"$1\"}},"
+		       "\"grants\":[" GRANT("\"*\"", "{\"quotas\":[{\"bucket\":\"dya\"}]}") "]"),
+		"no quota is named `dya` (did you mean `day`?)");
 }
 
 static void failing_tests(void)
 {
 	const struct policy_diag *d;
 
-#define TESTED(test) "{" PROVIDER "\"grants\":[" GRANT("\"tag:a\"", "{\"role\":\"user\",\"models\":\"**\"}") "],\n\"tests\":[" test "]}"
-	policy_free(must_parse(TESTED("{\"src\":\"tag:a\",\"model\":\"p/m1\",\"expect\":\"allow\"},"
-				      "{\"src\":\"tag:a,tag:b\",\"model\":\"m1\",\"format\":\"openai_chat\",\"expect\":\"allow\"},"
-				      "{\"src\":\"tag:b\",\"model\":\"m1\",\"expect\":\"deny\"},"
-				      "{\"src\":\"cgroup:/x\",\"model\":\"m1\",\"expect\":\"deny\"}")));
+#define TESTED(test)                                                                               \
+	"{" PROVIDER "\"grants\":[" GRANT(                                                         \
+		"\"tag:a\"", "{\"role\":\"user\",\"models\":\"**\"}") "],\n\"tests\":[" test "]}"
+	policy_free(must_parse(TESTED(
+		"{\"src\":\"tag:a\",\"model\":\"p/m1\",\"expect\":\"allow\"},"
+		"{\"src\":\"tag:a,tag:b\",\"model\":\"m1\",\"format\":\"openai_chat\",\"expect\":\"allow\"},"
+		"{\"src\":\"tag:b\",\"model\":\"m1\",\"expect\":\"deny\"},"
+		"{\"src\":\"cgroup:/x\",\"model\":\"m1\",\"expect\":\"deny\"}")));
 	CHECK_ERROR(TESTED("{\"src\":\"tag:b\",\"model\":\"m1\",\"expect\":\"allow\"}"),
 		    "tests[0] fails: tag:b for m1 is denied: no grant matches tag:b");
 	d = said("tests[0]", true);
 	CHECK(d && d->line == 2 && d->column == 10);
-	CHECK_ERROR(TESTED("{\"src\":\"tag:a\",\"model\":\"m1\",\"expect\":\"deny\"}"), "is allowed: grants[0] (line 1)");
-	CHECK_ERROR(TESTED("{\"src\":\"group:a\",\"model\":\"m1\",\"expect\":\"deny\"}"), "one identity");
-	CHECK_ERROR(TESTED("{\"src\":\"tag:a\",\"model\":\"m1\",\"expect\":\"block\"}"), "\"allow\" or \"deny\"");
-	CHECK_ERROR(TESTED("{\"src\":\"tag:a\",\"model\":\"m1\",\"format\":\"openai\",\"expect\":\"deny\"}"),
-		    "unknown wire format");
+	CHECK_ERROR(TESTED("{\"src\":\"tag:a\",\"model\":\"m1\",\"expect\":\"deny\"}"),
+		    "is allowed: grants[0] (line 1)");
+	CHECK_ERROR(TESTED("{\"src\":\"group:a\",\"model\":\"m1\",\"expect\":\"deny\"}"),
+		    "one identity");
+	CHECK_ERROR(TESTED("{\"src\":\"tag:a\",\"model\":\"m1\",\"expect\":\"block\"}"),
+		    "\"allow\" or \"deny\"");
+	CHECK_ERROR(
+		TESTED("{\"src\":\"tag:a\",\"model\":\"m1\",\"format\":\"openai\",\"expect\":\"deny\"}"),
+		"unknown wire format");
 }
 
 /* ---------------------------------------------------------------- evaluation */
 
 static void outcomes(void)
 {
-	struct policy *p = must_parse(POLICY("\"grants\":["
-		GRANT("\"tag:a\"", "{\"role\":\"user\"},{\"models\":\"p/m1\"}") ","
-		GRANT("\"tag:norole\"", "{\"models\":\"**\"}") ","
-		GRANT("\"tag:boss\"", "{\"role\":\"admin\",\"models\":\"p/*\"}") "]"));
+	struct policy *p = must_parse(POLICY(
+		"\"grants\":[" GRANT("\"tag:a\"", "{\"role\":\"user\"},{\"models\":\"p/m1\"}") "," GRANT(
+			"\"tag:norole\"",
+			"{\"models\":\"**\"}") "," GRANT("\"tag:boss\"",
+							 "{\"role\":\"admin\",\"models\":\"p/*\"}") "]"));
 	struct policy_verdict v;
 
 	v = ask(p, tagged("tag:a"), WIRE_OPENAI_CHAT, "m1");
@@ -435,10 +498,11 @@ static void outcomes(void)
 
 static void star_and_unlabelled(void)
 {
-	struct policy *p = must_parse(POLICY("\"grants\":["
-		GRANT("\"*\"", "{\"role\":\"user\",\"models\":\"**\"}") ","
-		GRANT("\"container:web-*\"", "{\"role\":\"user\",\"models\":\"p/m1\"}") ","
-		GRANT("\"cgroup:/sys/**\"", "{\"models\":\"p/m1\"}") "]"));
+	struct policy *p = must_parse(POLICY(
+		"\"grants\":[" GRANT("\"*\"", "{\"role\":\"user\",\"models\":\"**\"}") "," GRANT(
+			"\"container:web-*\"",
+			"{\"role\":\"user\",\"models\":\"p/m1\"}") "," GRANT("\"cgroup:/sys/**\"",
+									     "{\"models\":\"p/m1\"}") "]"));
 	struct policy_facts none = { .cgroup = STR("/docker/1") };
 	struct policy_facts web = { .cgroup = STR("/docker/1"), .container = STR("web-3") };
 	struct policy_facts sys = { .cgroup = STR("/sys/a/b") };
@@ -453,8 +517,8 @@ static void star_and_unlabelled(void)
 
 static void exact_sets(void)
 {
-	struct policy *p = must_parse(POLICY("\"grants\":["
-		GRANT("\"tag:b, tag:a\"", "{\"role\":\"user\",\"models\":\"**\"}") "]"));
+	struct policy *p = must_parse(POLICY("\"grants\":[" GRANT(
+		"\"tag:b, tag:a\"", "{\"role\":\"user\",\"models\":\"**\"}") "]"));
 
 	CHECK_INT(verdict(p, "tag:a,tag:b", "m1"), OUTCOME_NONE);
 	CHECK_INT(verdict(p, "tag:b,tag:a", "m1"), OUTCOME_NONE);
@@ -464,17 +528,18 @@ static void exact_sets(void)
 	policy_free(p);
 }
 
-#define TWO_PROVIDERS                                                                              \
-	"\"providers\":{"                                                                          \
-	"\"low\":{\"baseurl\":\"https://l\",\"apikey\":\"env:K\",\"models\":[\"m*\",\"x/y\"]},"    \
+#define TWO_PROVIDERS                                                                                     \
+	"\"providers\":{"                                                                                 \
+	"\"low\":{\"baseurl\":\"https://l\",\"apikey\":\"env:K\",\"models\":[\"m*\",\"x/y\"]},"           \
 	"\"high\":{\"baseurl\":\"https://h\",\"apikey\":\"env:K\",\"models\":[\"m1\"],\"preference\":5}," \
 	"\"off\":{\"baseurl\":\"https://o\",\"apikey\":\"env:K\",\"models\":[\"m*\"],\"preference\":9,\"disabled\":true}},"
 
 static void which_provider(void)
 {
-	struct policy *p = must_parse("{" TWO_PROVIDERS "\"grants\":["
-		GRANT("\"tag:all\"", "{\"role\":\"user\",\"models\":\"**\"}") ","
-		GRANT("\"tag:low\"", "{\"role\":\"user\",\"models\":\"low/**\"}") "]}");
+	struct policy *p = must_parse(
+		"{" TWO_PROVIDERS
+		"\"grants\":[" GRANT("\"tag:all\"", "{\"role\":\"user\",\"models\":\"**\"}") "," GRANT(
+			"\"tag:low\"", "{\"role\":\"user\",\"models\":\"low/**\"}") "]}");
 	struct policy_query q = { .model = STR("m1") };
 	struct policy_verdict v = ask(p, tagged("tag:all"), WIRE_NONE, "m1");
 
@@ -519,9 +584,9 @@ static void which_provider(void)
 /* A call without a model needs all of a provider. */
 static void without_model(void)
 {
-	struct policy *p = must_parse(POLICY("\"grants\":["
-		GRANT("\"tag:some\"", "{\"role\":\"user\",\"models\":\"p/m1\"}") ","
-		GRANT("\"tag:all\"", "{\"role\":\"user\",\"models\":\"p/*\"}") "]"));
+	struct policy *p = must_parse(POLICY(
+		"\"grants\":[" GRANT("\"tag:some\"", "{\"role\":\"user\",\"models\":\"p/m1\"}") "," GRANT(
+			"\"tag:all\"", "{\"role\":\"user\",\"models\":\"p/*\"}") "]"));
 	char name[400];
 
 	CHECK_INT(verdict(p, "tag:some", ""), OUTCOME_DENIED_MODEL);
@@ -540,9 +605,11 @@ static void many_candidates(void)
 	struct policy *p;
 
 	for (int i = 0; i < 20; i++)
-		n += (size_t)snprintf(text + n, sizeof(text) - n,
-				      "\"p%d\":{\"baseurl\":\"https://x\",\"apikey\":\"env:K\",\"models\":[\"m\"],"
-				      "\"preference\":%d},", i, i % 7);
+		n += (size_t)snprintf(
+			text + n, sizeof(text) - n,
+			"\"p%d\":{\"baseurl\":\"https://x\",\"apikey\":\"env:K\",\"models\":[\"m\"],"
+			"\"preference\":%d},",
+			i, i % 7);
 	snprintf(text + n, sizeof(text) - n, "},\"grants\":[%s]}",
 		 GRANT("\"*\"", "{\"role\":\"user\",\"models\":\"*/m\"}"));
 	p = must_parse(text);
@@ -554,16 +621,17 @@ static void many_candidates(void)
 	policy_free(p);
 }
 
-/* ---------------------------------------------------------------- charges, headers, models, labels */
+/* ------------------------------------------------ charges, headers, models, labels */
 
 static void charges(void)
 {
-	struct policy *p = must_parse(POLICY("\"quotas\":{"
+	struct policy *p = must_parse(POLICY(
+		"\"quotas\":{"
 		"\"day:<tag>\":{\"capacity\":\"$1\"},\"box:<cgroup>\":{\"capacity\":\"$1\"},\"pool\":{\"capacity\":\"$1\"}},"
-		"\"grants\":["
-		GRANT("\"tag:a\",\"tag:b\"", "{\"role\":\"user\",\"models\":\"p/m1\",\"quotas\":[{\"bucket\":\"day:<tag>\"}]}") ","
-		GRANT("\"*\"", "{\"quotas\":[{\"bucket\":\"pool\"}]}") ","
-		GRANT("\"container:c\"", "{\"quotas\":[{\"bucket\":\"day:<tag>\"},{\"bucket\":\"box:<cgroup>\"}]}") "]"));
+		"\"grants\":[" GRANT("\"tag:a\",\"tag:b\"", "{\"role\":\"user\",\"models\":\"p/m1\",\"quotas\":[{\"bucket\":\"day:<tag>\"}]}") "," GRANT(
+			"\"*\"",
+			"{\"quotas\":[{\"bucket\":\"pool\"}]}") "," GRANT("\"container:c\"",
+									  "{\"quotas\":[{\"bucket\":\"day:<tag>\"},{\"bucket\":\"box:<cgroup>\"}]}") "]"));
 	struct policy_charge got[POLICY_CHARGES_MAX], first;
 	struct policy_facts who = tagged("tag:a,tag:c");
 	struct policy_facts bare = { .container = STR("c"), .cgroup = STR("/x") };
@@ -599,8 +667,9 @@ static void charges(void)
 /* A bucket more than can be charged refuses the request rather than go uncounted. */
 static void too_many_charges(void)
 {
-	struct policy *p = must_parse(POLICY("\"quotas\":{\"q:<tag>\":{\"capacity\":\"$1\"}},\"grants\":["
-		GRANT("\"*\"", "{\"role\":\"user\",\"models\":\"**\",\"quotas\":[{\"bucket\":\"q:<tag>\"}]}") "]"));
+	struct policy *p = must_parse(POLICY("\"quotas\":{\"q:<tag>\":{\"capacity\":\"$1\"}},\"grants\":[" GRANT(
+		"\"*\"",
+		"{\"role\":\"user\",\"models\":\"**\",\"quotas\":[{\"bucket\":\"q:<tag>\"}]}") "]"));
 	struct policy_charge got[POLICY_CHARGES_MAX];
 	static char names[40][16];
 	struct str tags[40];
@@ -621,9 +690,11 @@ static void too_many_charges(void)
 	policy_free(p);
 	n = (size_t)snprintf(text, sizeof(text), "{\"quotas\":{");
 	for (unsigned i = 0; i < 33; i++)
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "\"q%u\":{\"capacity\":\"$1\"},", i);
-	n += (size_t)snprintf(text + n, sizeof(text) - n,
-			      "},\"grants\":[{\"src\":[\"tag:a\"],\"app\":{\"sallyport/cap/llm\":[{\"quotas\":[");
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "\"q%u\":{\"capacity\":\"$1\"},",
+				      i);
+	n += (size_t)snprintf(
+		text + n, sizeof(text) - n,
+		"},\"grants\":[{\"src\":[\"tag:a\"],\"app\":{\"sallyport/cap/llm\":[{\"quotas\":[");
 	for (unsigned i = 0; i < 33; i++)
 		n += (size_t)snprintf(text + n, sizeof(text) - n, "{\"bucket\":\"q%u\"},", i);
 	snprintf(text + n, sizeof(text) - n, "]}]}}]}");
@@ -632,8 +703,9 @@ static void too_many_charges(void)
 
 static void grant_headers(void)
 {
-	struct policy *p = must_parse(POLICY("\"grants\":["
-		GRANT("\"tag:a\"", "{\"models\":\"p/m1\",\"add_headers\":[\"X-A: 1\",\"X-B: 2\"]},{\"add_headers\":[\"X-C: 3\"]}") "]"));
+	struct policy *p = must_parse(POLICY("\"grants\":[" GRANT(
+		"\"tag:a\"",
+		"{\"models\":\"p/m1\",\"add_headers\":[\"X-A: 1\",\"X-B: 2\"]},{\"add_headers\":[\"X-C: 3\"]}") "]"));
 	struct policy_facts who = tagged("tag:a");
 	struct str got[4];
 
@@ -656,10 +728,12 @@ static void list_model(void *arg, const struct policy_provider *provider, struct
 
 static void model_list(void)
 {
-	struct policy *p = must_parse("{" TWO_PROVIDERS "\"grants\":["
-		GRANT("\"tag:all\"", "{\"role\":\"user\",\"models\":\"**\"}") ","
-		GRANT("\"tag:some\"", "{\"role\":\"user\",\"models\":[\"low/m7\",\"low/m-*\",\"high/*\",\"low/q\"]}") ","
-		GRANT("\"tag:norole\"", "{\"models\":\"**\"}") "]}");
+	struct policy *p = must_parse(
+		"{" TWO_PROVIDERS
+		"\"grants\":[" GRANT("\"tag:all\"", "{\"role\":\"user\",\"models\":\"**\"}") "," GRANT(
+			"\"tag:some\"",
+			"{\"role\":\"user\",\"models\":[\"low/m7\",\"low/m-*\",\"high/*\",\"low/q\"]}") "," GRANT("\"tag:norole\"",
+														  "{\"models\":\"**\"}") "]}");
 	struct policy_facts who = tagged("tag:all");
 	char out[256] = "";
 
@@ -683,14 +757,17 @@ static struct str label_value(void *arg, struct str name)
 
 static void labels(void)
 {
-	struct policy *p = must_parse("{\"labels\":["
+	struct policy *p = must_parse(
+		"{\"labels\":["
 		"{\"match\":{\"docker_label\":\"sallyport.tags\"},\"tags_from\":\"value\"},"
 		"{\"match\":{\"docker_label\":\"other=x*\"},\"tags\":[\"tag:other\"]},"
 		"{\"match\":{\"image\":\"ghcr.io/acme/*:*\",\"container\":\"web-?\"},\"tags\":[\"tag:acme\",\"tag:web\",\"tag:acme\"]},"
 		"{\"match\":{\"cgroup\":\"/ci/**\"},\"tags\":[\"tag:ci\"]}]}");
 	char value[64] = "tag:a, tag:b,tag:a";
-	struct policy_label_facts facts = { .cgroup = STR("/ci/x"), .image = STR("ghcr.io/acme/agent:1"),
-					    .container = STR("web-1"), .container_label = label_value,
+	struct policy_label_facts facts = { .cgroup = STR("/ci/x"),
+					    .image = STR("ghcr.io/acme/agent:1"),
+					    .container = STR("web-1"),
+					    .container_label = label_value,
 					    .arg = value };
 	char out[64];
 
@@ -713,39 +790,48 @@ static void labels(void)
 	CHECK(!policy_label(p, &facts, out, sizeof(out)));
 	policy_free(p);
 	CHECK_ERROR("{\"labels\":[{\"match\":{\"image\":\"x\"}}]}", "either `tags` or");
-	CHECK_ERROR("{\"labels\":[{\"match\":{\"image\":\"x\"},\"tags_from\":\"value\"}]}", "needs `docker_label`");
+	CHECK_ERROR("{\"labels\":[{\"match\":{\"image\":\"x\"},\"tags_from\":\"value\"}]}",
+		    "needs `docker_label`");
 	CHECK_ERROR("{\"labels\":[{\"match\":{},\"tags\":[\"tag:a\"]}]}", "`match` is empty");
 	CHECK_ERROR("{\"labels\":[{\"match\":{\"image\":\"x\"},\"tags\":[\"a\"]}]}", "is no tag");
 	CHECK_ERROR("{\"labels\":[{\"match\":{\"image\":\"x\"},\"tags\":[]}]}", "`tags` is empty");
-	CHECK_WARNING("{\"labels\":[{\"match\":{\"cgroup\":\"ci/**\"},\"tags\":[\"tag:a\"]}]}", "write `/ci/**`");
+	CHECK_WARNING("{\"labels\":[{\"match\":{\"cgroup\":\"ci/**\"},\"tags\":[\"tag:a\"]}]}",
+		      "write `/ci/**`");
 }
 
 /* ---------------------------------------------------------------- words */
 
+static bool wrote(const struct buf *out, const char *words)
+{
+	return buf_len(out) && memmem(buf_head(out), buf_len(out), words, strlen(words));
+}
+
 static void explain(void)
 {
-	struct policy *p = must_parse("{\"providers\":{\"p\":{\"baseurl\":\"https://api.anthropic.com\","
+	struct policy *p = must_parse(
+		"{\"providers\":{\"p\":{\"baseurl\":\"https://api.anthropic.com\","
 		"\"authorization\":\"x-api-key\",\"apikey\":\"sk-very-secret\",\"models\":[\"claude-*\"],"
 		"\"add_headers\":[\"X-Auth: hidden-value\"]},"
 		"\"c\":{\"baseurl\":\"https://c\",\"apikey\":\"cmd:/bin/get hidden-value\",\"models\":[\"z\"]}},"
-		"\"quotas\":{\"d:<tag>\":{\"capacity\":\"$1\",\"rate\":\"$1/day\"}},\"grants\":["
-		GRANT("\"tag:a\"", "{\"role\":\"user\",\"models\":\"p/**\",\"quotas\":[{\"bucket\":\"d:<tag>\"}]}") "]}");
+		"\"quotas\":{\"d:<tag>\":{\"capacity\":\"$1\",\"rate\":\"$1/day\"}},\"grants\":[" GRANT(
+			"\"tag:a\"",
+			"{\"role\":\"user\",\"models\":\"p/**\",\"quotas\":[{\"bucket\":\"d:<tag>\"}]}") "]}");
 	struct policy_query q = { .who = tagged("tag:a"), .model = STR("claude-sonnet-4-5") };
 	struct buf out;
 
 	buf_init(&out, 1 << 20);
 	CHECK_INT(policy_explain(p, &q, &out), 0);
-	CHECK(str_find(buf_str(&out), STR("allowed by grants[0] (line 1)")));
-	CHECK(str_find(buf_str(&out), STR("d:tag:a: $1.00, $1.00 flow in every 1d")));
-	CHECK(str_find(buf_str(&out), STR("input $3.00, output $15.00")));
+	CHECK(wrote(&out, "allowed by grants[0] (line 1)"));
+	CHECK(wrote(&out, "d:tag:a: $1.00, $1.00 flow in every 1d"));
+	CHECK(wrote(&out, "input $3.00, output $15.00"));
 	q.model = STR("nope");
 	CHECK_INT(policy_explain(p, &q, &out), 0);
-	CHECK(str_find(buf_str(&out), STR("denied (unknown_model): no provider serves nope")));
+	CHECK(wrote(&out, "denied (unknown_model): no provider serves nope"));
 	CHECK_INT(policy_show(p, &out, false), 0);
 	CHECK_INT(policy_show(p, &out, true), 0);
-	CHECK(str_find(buf_str(&out), STR("\"src\":[\"tag:a\"]")));
-	CHECK(!str_find(buf_str(&out), STR("sk-very-secret")));
-	CHECK(!str_find(buf_str(&out), STR("hidden-value")));
+	CHECK(wrote(&out, "\"src\":[\"tag:a\"]"));
+	CHECK(!wrote(&out, "sk-very-secret"));
+	CHECK(!wrote(&out, "hidden-value"));
 	buf_fini(&out);
 	buf_init(&out, 64);
 	CHECK_INT(policy_show(p, &out, false), -ENOBUFS);
@@ -760,7 +846,7 @@ static void diags_text(void)
 	CHECK(!parse("{\n\"x\": 1}"));
 	buf_init(&out, 4096);
 	CHECK_INT(policy_diags_print(&diags, STR("a.hujson"), &out), 0);
-	CHECK(str_find(buf_str(&out), STR("a.hujson:2:1: error: unknown key `x` in the policy\n")));
+	CHECK(wrote(&out, "a.hujson:2:1: error: unknown key `x` in the policy\n"));
 	CHECK(str_starts(buf_str(&out), STR("a.hujson: warning: no `providers`")));
 	buf_fini(&out);
 }
@@ -795,7 +881,8 @@ static void examples(void)
 		CHECK_INT(policy_parse((struct str){ text, n }, STR_NULL, &p, &diags), 0);
 		for (unsigned k = 0; k < diags.n; k++) {
 			if (diags.items[k].is_error || strcmp(files[i], "aperture") != 0)
-				printf("%s:%u: %s\n", path, diags.items[k].line, diags.items[k].text);
+				printf("%s:%u: %s\n", path, diags.items[k].line,
+				       diags.items[k].text);
 		}
 		CHECK(strcmp(files[i], "aperture") == 0 || diags.n == 0);
 		policy_free(p);
@@ -839,19 +926,23 @@ static struct policy *big_policy(unsigned n)
 
 	at += (size_t)snprintf(text + at, size - at, "{\"providers\":{");
 	for (unsigned i = 0; i < 8; i++)
-		at += (size_t)snprintf(text + at, size - at,
-				       "\"p%u\":{\"baseurl\":\"https://x\",\"apikey\":\"env:K\",\"models\":"
-				       "[\"model-%u-*\",\"exact-%u\"]},", i, i, i);
+		at += (size_t)snprintf(
+			text + at, size - at,
+			"\"p%u\":{\"baseurl\":\"https://x\",\"apikey\":\"env:K\",\"models\":"
+			"[\"model-%u-*\",\"exact-%u\"]},",
+			i, i, i);
 	at += (size_t)snprintf(text + at, size - at, "},\"quotas\":{");
 	for (unsigned i = 0; i < 100; i++)
 		at += (size_t)snprintf(text + at, size - at, "\"q%u\":{\"capacity\":\"$1\"},", i);
-	at += (size_t)snprintf(text + at, size - at, "},\"grants\":[{\"src\":[\"*\"],\"app\":"
+	at += (size_t)snprintf(text + at, size - at,
+			       "},\"grants\":[{\"src\":[\"*\"],\"app\":"
 			       "{\"sallyport/cap/llm\":[{\"role\":\"user\"}]}},");
 	for (unsigned i = 0; i < n; i++)
-		at += (size_t)snprintf(text + at, size - at,
-				       "{\"src\":[\"tag:t%u\"],\"app\":{\"sallyport/cap/llm\":[{\"models\":"
-				       "\"p%u/model-%u-*\",\"quotas\":[{\"bucket\":\"q%u\"}]}]}},",
-				       i, i % 8, i % 8, i % 100);
+		at += (size_t)snprintf(
+			text + at, size - at,
+			"{\"src\":[\"tag:t%u\"],\"app\":{\"sallyport/cap/llm\":[{\"models\":"
+			"\"p%u/model-%u-*\",\"quotas\":[{\"bucket\":\"q%u\"}]}]}},",
+			i, i % 8, i % 8, i % 100);
 	snprintf(text + at, size - at, "]}");
 	p = must_parse(text);
 	free(text);
@@ -880,7 +971,8 @@ static void evaluation_time(void)
 		start = now_ns();
 		for (unsigned r = 0; r < rounds; r++)
 			policy_eval(p, &q, &v);
-		printf("(%u grants: %llu ns", sizes[i], (unsigned long long)(now_ns() - start) / rounds);
+		printf("(%u grants: %llu ns", sizes[i],
+		       (unsigned long long)(now_ns() - start) / rounds);
 		CHECK_INT(v.outcome, OUTCOME_NONE);
 		start = now_ns();
 		for (unsigned r = 0; r < rounds; r++)
@@ -893,6 +985,6 @@ static void evaluation_time(void)
 
 TESTS(T(unknown_keys), T(wrong_types), T(not_enforced), T(base_urls), T(keys), T(provider_details),
       T(quotas_parse), T(sources), T(groups), T(pattern_warnings), T(failing_tests), T(outcomes),
-      T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model), T(many_candidates),
-      T(charges), T(too_many_charges), T(grant_headers), T(model_list), T(labels), T(explain),
-      T(diags_text), T(examples), T(bounds), T(evaluation_time))
+      T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model),
+      T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list),
+      T(labels), T(explain), T(diags_text), T(examples), T(bounds), T(evaluation_time))

@@ -97,7 +97,8 @@ static void settle(void)
 	quota_settle(&q, 0, INT64_MAX, &s);
 	quota_settle(&q, 0, INT64_MAX, &s);
 	CHECK(s.balance == INT64_MIN);
-	quota_refill(&(struct policy_quota){ .capacity = 100, .rate = 1, .rate_period_ns = 1 }, 50, &s);
+	quota_refill(&(struct policy_quota){ .capacity = 100, .rate = 1, .rate_period_ns = 1 }, 50,
+		     &s);
 	CHECK(s.balance == INT64_MIN + 50);
 }
 
@@ -135,8 +136,10 @@ static void extremes(void)
 	quota_refill(&q, UINT64_MAX, &s);
 	CHECK(s.balance == INT64_MAX);
 	s.balance = INT64_MIN;
-	CHECK(quota_wait_ns(&(struct policy_quota){ .capacity = INT64_MAX, .rate = 1,
-						    .rate_period_ns = UINT64_MAX }, 1, &s) == UINT64_MAX - 1);
+	CHECK(quota_wait_ns(&(struct policy_quota){ .capacity = INT64_MAX,
+						    .rate = 1,
+						    .rate_period_ns = UINT64_MAX },
+			    1, &s) == UINT64_MAX - 1);
 }
 
 static void units_read(void)
@@ -170,7 +173,8 @@ static void units_read(void)
 	CHECK(!units_rate(STR("$5.00/day"), &unit, &n, &ns) && n == 5 * USD && ns == DAY);
 	CHECK(!units_rate(STR("2M tokens/hour"), &unit, &n, &ns) && n == 2000000 && ns == DAY / 24);
 	CHECK(!units_rate(STR("$500/month"), &unit, &n, &ns) && ns == 30 * DAY);
-	CHECK(units_rate(STR("$5.00"), &unit, &n, &ns) && units_rate(STR("$5/year"), &unit, &n, &ns));
+	CHECK(units_rate(STR("$5.00"), &unit, &n, &ns) &&
+	      units_rate(STR("$5/year"), &unit, &n, &ns));
 }
 
 static void units_print(void)
@@ -184,5 +188,5 @@ static void units_print(void)
 	CHECK_STR(units_duration_text(30 * DAY).s, "30d");
 }
 
-TESTS(T(exactly_enough), T(zero_capacity), T(refill_loses_nothing), T(refill_slow), T(clock_back), T(settle),
-      T(wait_time), T(extremes), T(units_read), T(units_print))
+TESTS(T(exactly_enough), T(zero_capacity), T(refill_loses_nothing), T(refill_slow), T(clock_back),
+      T(settle), T(wait_time), T(extremes), T(units_read), T(units_print))

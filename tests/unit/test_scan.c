@@ -5,7 +5,8 @@
 #include "gateway/extract_pick.h"
 #include "tests/unit/test.h"
 
-/* ---------------------------------------------------------------- a handler that writes down what it hears */
+/* ---------------------------------------------------------------- a handler that writes down what
+ * it hears */
 
 struct record {
 	struct scan scan;
@@ -51,8 +52,8 @@ static void record_start(struct record *r, enum scan_want containers, enum scan_
 }
 
 /* Scans the text cut at `a` and `b`, or into bytes; the caller frees. */
-static char *record_run(struct str json, enum scan_want containers, enum scan_want strings, size_t a,
-			size_t b)
+static char *record_run(struct str json, enum scan_want containers, enum scan_want strings,
+			size_t a, size_t b)
 {
 	struct record r;
 
@@ -65,7 +66,9 @@ static char *record_run(struct str json, enum scan_want containers, enum scan_wa
 		scan_feed(&r.scan, json.s + a, b - a);
 		scan_feed(&r.scan, json.s + b, json.n - b);
 	}
-	buf_puts(&r.text, scan_finish(&r.scan) ? STR(" done") : scan_bad(&r.scan) ? STR(" bad") : STR(" more"));
+	buf_puts(&r.text, scan_finish(&r.scan) ? STR(" done")
+			  : scan_bad(&r.scan)  ? STR(" bad")
+					       : STR(" more"));
 	buf_append(&r.text, "", 1);
 	return r.text.data;
 }
@@ -199,7 +202,8 @@ static void blobs_are_not_text(void)
 
 	CHECK_INT(text_bytes("{\"ab\":\"cde\"}", 12, 12), 5);
 	/* 4000 bytes of base64 under any key. */
-	n = (size_t)snprintf(json, sizeof(json), "{\"k\":\"data:image/png;base64,%04000d\",\"t\":\"x\"}", 7);
+	n = (size_t)snprintf(json, sizeof(json),
+			     "{\"k\":\"data:image/png;base64,%04000d\",\"t\":\"x\"}", 7);
 	for (size_t piece = 1; piece < n; piece += 37)
 		CHECK_INT(text_bytes(json, n, piece), 3);
 	/* As long, but prose. */
@@ -304,6 +308,7 @@ static void values_stop_at_their_bound(void)
 	pick_value_fini(&p.v);
 }
 
-TESTS(T(values_of_all_types), T(escapes), T(raw_values_are_exact), T(skipped_values_are_still_checked),
-      T(depth_is_bounded), T(long_keys_are_nobodys), T(blobs_are_not_text), T(paths_fill_fields),
-      T(arrays_of_documents), T(values_stop_at_their_bound))
+TESTS(T(values_of_all_types), T(escapes), T(raw_values_are_exact),
+      T(skipped_values_are_still_checked), T(depth_is_bounded), T(long_keys_are_nobodys),
+      T(blobs_are_not_text), T(paths_fill_fields), T(arrays_of_documents),
+      T(values_stop_at_their_bound))

@@ -89,7 +89,9 @@ static void what_is_ignored(void)
 
 static void byte_order_mark(void)
 {
-	check("\xef\xbb\xbf" "data: a\n\n", "<a>!\n");
+	check("\xef\xbb\xbf"
+	      "data: a\n\n",
+	      "<a>!\n");
 	check("data: \xef\xbb\xbf\n\n", "<\xef\xbb\xbf>!\n");
 }
 

@@ -11,8 +11,9 @@
 #define FILTER "data: {\"choices\":[],\"prompt_filter_results\":[],\"usage\":null}"
 #define BOTH   "data: {\"choices\":[{\"index\":0,\"delta\":{}}],\"usage\":{\"prompt_tokens\":1}}"
 #define ERROR  "data: {\"choices\":[],\"usage\":{},\"error\":{\"message\":\"x\"}}"
-#define QUOTED "data: {\"choices\":[{\"delta\":{\"content\":\"{\\\"choices\\\":[],\\\"usage\\\":{}}\"}}]}"
-#define DONE   "data: [DONE]"
+#define QUOTED                                                                                     \
+	"data: {\"choices\":[{\"delta\":{\"content\":\"{\\\"choices\\\":[],\\\"usage\\\":{}}\"}}]}"
+#define DONE "data: [DONE]"
 
 static void check_cut(const char *in, const char *want, size_t a, size_t b)
 {
@@ -66,7 +67,8 @@ static void everything_else_stays(void)
 	/* A stream that breaks off, also in the middle of the usage chunk. */
 	check(DELTA "\n\n" DELTA, DELTA "\n\n" DELTA);
 	check(USAGE "\n", USAGE "\n");
-	check("data: {\"choices\":[],\"usage\":{}} x\n\n", "data: {\"choices\":[],\"usage\":{}} x\n\n");
+	check("data: {\"choices\":[],\"usage\":{}} x\n\n",
+	      "data: {\"choices\":[],\"usage\":{}} x\n\n");
 }
 
 static void an_event_leaves_with_its_last_byte(void)
