@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one context of the privileged daemon; main.c fills it in, every file of agent/ works on it. */
+/* The one context of the privileged daemon; main.c fills it in, every file of agent/ works on it.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -62,7 +63,7 @@ struct agent {
 
 	struct sandbox *sandboxes;
 	unsigned n_sandboxes;
-	uint32_t next_label_id;	     /* the next that is given out */
+	uint32_t next_label_id;	    /* the next that is given out */
 	uint32_t reserved_label_id; /* the state file promises that none above was given out */
 	struct timer save_timer, sweep_timer;
 	uint64_t handoff_swept_ns, host_door_tried_ns;
@@ -83,5 +84,5 @@ struct agent {
  * One event: a line in the log and a record for the ledger. `kind` is a stable word ("label",
  * "door_moved"); `sb` may be NULL. A full journal loses the record and counts it.
  */
-void agent_event(struct agent *a, int level, const char *kind, const struct sandbox *sb, const char *fmt,
-		 ...) PRINTF_LIKE(5, 6);
+void agent_event(struct agent *a, int level, const char *kind, const struct sandbox *sb,
+		 const char *fmt, ...) PRINTF_LIKE(5, 6);

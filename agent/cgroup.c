@@ -21,7 +21,8 @@
 
 /* ---------------------------------------------------------------- the root */
 
-/* The mount point of the first cgroup2 in mountinfo: "… 24 23 0:21 /root /point opts - cgroup2 …". */
+/* The mount point of the first cgroup2 in mountinfo: "… 24 23 0:21 /root /point opts - cgroup2 …".
+ */
 static int find_mount(char *ret, size_t size)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
@@ -54,27 +55,33 @@ int cgroup_root_open(struct cgroup_root *root, const char *configured, char *why
 	else if (!str_copy(root->path, sizeof(root->path), str_of(configured)))
 		err = -ENAMETOOLONG;
 	if (err) {
-		snprintf(why, why_size, "no cgroup v2 hierarchy is mounted: boot with "
-			 "systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup/unified");
+		snprintf(
+			why, why_size,
+			"no cgroup v2 hierarchy is mounted: boot with "
+			"systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup/unified");
 		return err;
 	}
 	root->fd = open(root->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root->fd < 0) {
 		err = -errno;
-		snprintf(why, why_size, "cannot open %s: %s; set cgroup.root to where cgroup2 is mounted",
+		snprintf(why, why_size,
+			 "cannot open %s: %s; set cgroup.root to where cgroup2 is mounted",
 			 root->path, errno_text(err));
 		return err;
 	}
 	if (fstatfs(root->fd, &fs) < 0 || fs.f_type != CGROUP2_SUPER_MAGIC) {
-		snprintf(why, why_size, "%s is not a cgroup2 file system; set cgroup.root to where it is mounted",
+		snprintf(why, why_size,
+			 "%s is not a cgroup2 file system; set cgroup.root to where it is mounted",
 			 root->path);
 		cgroup_root_close(root);
 		return -EINVAL;
 	}
 	if (cgroup_id(root->fd) != 1) {
-		snprintf(why, why_size,
-			 "%s shows only a part of the hierarchy: run the daemon in the host's cgroup namespace "
-			 "(docker run --cgroupns=host)", root->path);
+		snprintf(
+			why, why_size,
+			"%s shows only a part of the hierarchy: run the daemon in the host's cgroup namespace "
+			"(docker run --cgroupns=host)",
+			root->path);
 		cgroup_root_close(root);
 		return -EXDEV;
 	}
@@ -113,7 +120,8 @@ int cgroup_open(const struct cgroup_root *root, const char *path)
 
 	if (!path_ok(path))
 		return -EINVAL;
-	fd = openat(root->fd, path[1] ? path + 1 : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = openat(root->fd, path[1] ? path + 1 : ".",
+		    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -227,9 +235,9 @@ int cgroup_of_pid(pid_t pid, char *ret, size_t size)
 		if (strncmp(line, "0::/", 4))
 			continue;
 		line[n] = '\0';
-		err = !strncmp(line + 3, "/..", 3)		    ? -EXDEV :
-		      str_copy(ret, size, str_of(line + 3)) ? 0 :
-							      -ENAMETOOLONG;
+		err = !strncmp(line + 3, "/..", 3)	      ? -EXDEV
+		      : str_copy(ret, size, str_of(line + 3)) ? 0
+							      : -ENAMETOOLONG;
 		break;
 	}
 	if (ferror(f))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The cgroup2 hierarchy as the agent sees it: where it is mounted, paths below it, ids, processes. No
- * state of the agent is touched here. Paths begin with "/" and are relative to the root of cgroup2.
+ * The cgroup2 hierarchy as the agent sees it: where it is mounted, paths below it, ids, processes.
+ * No state of the agent is touched here. Paths begin with "/" and are relative to the root of
+ * cgroup2.
  */
 #pragma once
 
@@ -20,13 +21,14 @@ struct cgroup_root {
 };
 
 /*
- * Opens the root: `configured`, or the first mount of type cgroup2 when that is "auto". On failure a
- * sentence with the cure is in `why`.
+ * Opens the root: `configured`, or the first mount of type cgroup2 when that is "auto". On failure
+ * a sentence with the cure is in `why`.
  */
 int cgroup_root_open(struct cgroup_root *root, const char *configured, char *why, size_t why_size);
 void cgroup_root_close(struct cgroup_root *root);
 
-/* A directory descriptor or negative errno. Refuses paths with "..", empty parts or too many bytes. */
+/* A directory descriptor or negative errno. Refuses paths with "..", empty parts or too many bytes.
+ */
 int cgroup_open(const struct cgroup_root *root, const char *path);
 /* Makes the cgroup and those above it; a descriptor like cgroup_open(). */
 int cgroup_create(const struct cgroup_root *root, const char *path);
@@ -39,7 +41,8 @@ unsigned cgroup_level(const char *path);
 /* True when `path` is `above` or lies below it. */
 bool cgroup_below(const char *path, const char *above);
 
-/* The cgroup of a process; -ESRCH: gone, -ENOENT: not in cgroup2, -EXDEV: outside of what we see. */
+/* The cgroup of a process; -ESRCH: gone, -ENOENT: not in cgroup2, -EXDEV: outside of what we see.
+ */
 int cgroup_of_pid(pid_t pid, char *ret, size_t size);
 /* `populated` of cgroup.events: 1, 0 or negative errno. Processes further down count. */
 int cgroup_populated(int fd);
@@ -52,8 +55,8 @@ typedef void (*cgroup_child_fn)(void *arg, const char *name);
 int cgroup_each_child(int fd, cgroup_child_fn fn, void *arg);
 
 /*
- * The cgroup whose directory has this name, wherever it lies: for systemd units. 0, -ENOENT, or -EEXIST
- * when there are several (*ret is the first).
+ * The cgroup whose directory has this name, wherever it lies: for systemd units. 0, -ENOENT, or
+ * -EEXIST when there are several (*ret is the first).
  */
 int cgroup_find_name(const struct cgroup_root *root, const char *name, char *ret, size_t size);
 

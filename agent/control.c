@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A connection asks one thing at a time. Three answers come later than at once: of
- * targets that the container engine has to find, of lists that do not fit into the socket's buffer, and of
- * `run`, whose connection then stays open for as long as the command runs: when it closes, the cgroup is
- * taken off once it is empty.
+ * Theory of operation. A connection asks one thing at a time. Three answers come later than at
+ * once: of targets that the container engine has to find, of lists that do not fit into the
+ * socket's buffer, and of `run`, whose connection then stays open for as long as the command runs:
+ * when it closes, the cgroup is taken off once it is empty.
  */
 #include "agent/control.h"
 
@@ -77,7 +77,8 @@ void control_run_ended(struct control_conn *conn)
 
 /* ---------------------------------------------------------------- answers */
 
-static void conn_send(struct control_conn *c, uint16_t type, const void *payload, size_t len, int fd)
+static void conn_send(struct control_conn *c, uint16_t type, const void *payload, size_t len,
+		      int fd)
 {
 	int err = ipc_send(c->fd, type, c->id, payload, len, &fd, fd >= 0);
 
@@ -86,7 +87,8 @@ static void conn_send(struct control_conn *c, uint16_t type, const void *payload
 		c->dead = true;
 }
 
-static void conn_result(struct control_conn *c, int err, const char *text, const struct sandbox *sb, int fd)
+static void conn_result(struct control_conn *c, int err, const char *text, const struct sandbox *sb,
+			int fd)
 {
 	struct msg_result result = { .err = err, .generation = rules_generation(c->agent) };
 
@@ -182,12 +184,17 @@ static void label_path(struct control_conn *c, const char *path)
 static void engine_sentence(const struct agent *a, int err, char *why, size_t size)
 {
 	if (err == -ENOENT)
-		snprintf(why, size, "the container engine knows no such container: docker ps shows their names");
+		snprintf(
+			why, size,
+			"the container engine knows no such container: docker ps shows their names");
 	else if (err == -EINVAL)
 		snprintf(why, size, "that is no name of a container: docker ps shows their names");
 	else
-		snprintf(why, size, "no container engine answers at %s (%s): is it running, and is `docker` in the "
-			 "configuration right?", a->config->docker.n ? a->config->docker.s : "(none)", errno_text(err));
+		snprintf(
+			why, size,
+			"no container engine answers at %s (%s): is it running, and is `docker` in the "
+			"configuration right?",
+			a->config->docker.n ? a->config->docker.s : "(none)", errno_text(err));
 }
 
 static void on_engine_target(void *arg, const struct engine_result *r)
@@ -206,8 +213,9 @@ static void on_engine_target(void *arg, const struct engine_result *r)
 		err = cgroup_of_pid(r->pid, path, sizeof(path));
 		if (err || !strcmp(path, "/")) {
 			err = err ? err : -EINVAL;
-			snprintf(why, sizeof(why),
-				 "the container has no cgroup of version 2 of its own: is the engine on this host?");
+			snprintf(
+				why, sizeof(why),
+				"the container has no cgroup of version 2 of its own: is the engine on this host?");
 		}
 	}
 	if (err)
@@ -274,10 +282,12 @@ static void on_run(void *arg, struct ipc_message *m)
 	}
 	if (!err && netns < 0) {
 		err = netns;
-		snprintf(why, sizeof(why), "the caller's network namespace cannot be opened: %s", errno_text(netns));
+		snprintf(why, sizeof(why), "the caller's network namespace cannot be opened: %s",
+			 errno_text(netns));
 	}
 	if (!err)
-		err = sandbox_run(c->agent, t->target, c->tags, c, netns, &c->run, why, sizeof(why));
+		err = sandbox_run(c->agent, t->target, c->tags, c, netns, &c->run, why,
+				  sizeof(why));
 	conn_result(c, err, why, err ? NULL : c->run, err ? -1 : c->run->cgroup_fd);
 }
 
@@ -370,8 +380,10 @@ static void on_conn(void *arg, uint32_t events)
 		n = ipc_dispatch(control_rules, ARRAY_SIZE(control_rules), c, m);
 		ipc_message_fini(m);
 		if (n)
-			log_limited(LOG_WARN, "a command sent what is no request: is it of another version? "
-					      "pid=%d type=%u", c->peer.pid, m->head.type);
+			log_limited(LOG_WARN,
+				    "a command sent what is no request: is it of another version? "
+				    "pid=%d type=%u",
+				    c->peer.pid, m->head.type);
 		else if (!c->dead)
 			return;
 	}
@@ -413,8 +425,8 @@ int control_init(struct agent *a)
 
 	if (fd < 0)
 		return -errno;
-	if (snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/" CONTROL_SOCKET, a->config->run_dir.s) >=
-	    (int)sizeof(sun.sun_path))
+	if (snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/" CONTROL_SOCKET,
+		     a->config->run_dir.s) >= (int)sizeof(sun.sun_path))
 		return -ENAMETOOLONG;
 	/* The lock of the run directory is ours: whoever left the socket is gone. */
 	unlink(sun.sun_path);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The socket of the command line: RUN_DIR/control.sock, root only, one table of permitted requests. */
+/* The socket of the command line: RUN_DIR/control.sock, root only, one table of permitted requests.
+ */
 #pragma once
 
 #include "agent/agent.h"

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. An accepted socket takes its cgroup from its listener, and a listener from the
- * process that created it. The programs that stamp accepted sockets are attached to the gateway's cgroup,
- * so listeners are created by a child that the kernel starts inside that cgroup; it enters the network
- * namespace, brings lo up, binds, hands the descriptors back and exits. It does not listen: the agent
- * first puts the door on the kernel's list, so that no connection can arrive before connects to it are
- * stamped, and then calls listen() on the descriptors it was handed.
+ * Theory of operation. An accepted socket takes its cgroup from its listener, and a listener from
+ * the process that created it. The programs that stamp accepted sockets are attached to the
+ * gateway's cgroup, so listeners are created by a child that the kernel starts inside that cgroup;
+ * it enters the network namespace, brings lo up, binds, hands the descriptors back and exits. It
+ * does not listen: the agent first puts the door on the kernel's list, so that no connection can
+ * arrive before connects to it are stamped, and then calls listen() on the descriptors it was
+ * handed.
  *
- * No SO_REUSEPORT: a process of the sandbox could join the port. SO_REUSEADDR is needed, since connections
- * of a former daemon may be in TIME_WAIT; two sockets can then be bound to one port, but only one of them
- * can listen, and the other one is told so by listen().
+ * No SO_REUSEPORT: a process of the sandbox could join the port. SO_REUSEADDR is needed, since
+ * connections of a former daemon may be in TIME_WAIT; two sockets can then be bound to one port,
+ * but only one of them can listen, and the other one is told so by listen().
  */
 #include "agent/door.h"
 
@@ -33,7 +34,8 @@
 #define SO_NETNS_COOKIE 71
 #endif
 
-/* Rationale: clients wait here while a worker restarts; the kernel cuts it to net.core.somaxconn. */
+/* Rationale: clients wait here while a worker restarts; the kernel cuts it to net.core.somaxconn.
+ */
 #define DOOR_BACKLOG 4096
 /* Rationale: the child does a dozen system calls. */
 #define DOOR_CHILD_TIMEOUT_MS 3000
@@ -69,8 +71,8 @@ static int bind_one(int family, uint16_t port)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-	err = family == AF_INET ? bind(fd, (struct sockaddr *)&sin, sizeof(sin)) :
-				  bind(fd, (struct sockaddr *)&sin6, sizeof(sin6));
+	err = family == AF_INET ? bind(fd, (struct sockaddr *)&sin, sizeof(sin))
+				: bind(fd, (struct sockaddr *)&sin6, sizeof(sin6));
 	return err < 0 ? -errno : TAKE_FD(fd);
 }
 
@@ -85,7 +87,9 @@ static int bind_pair(uint16_t port, struct door_sockets *ret)
 	v6 = bind_one(AF_INET6, port);
 	if (v6 == -EADDRINUSE)
 		return v6;
-	*ret = (struct door_sockets){ .fds = { TAKE_FD(v4), v6 }, .n_fds = v6 < 0 ? 1 : 2, .port = port };
+	*ret = (struct door_sockets){ .fds = { TAKE_FD(v4), v6 },
+				      .n_fds = v6 < 0 ? 1 : 2,
+				      .port = port };
 	return 0;
 }
 
@@ -130,7 +134,8 @@ static int door_answer(int channel, int pidfd, struct door_sockets *ret)
 	return 0;
 }
 
-static int door_bind(int cgroup_fd, int netns_fd, uint16_t from, uint16_t to, struct door_sockets *ret)
+static int door_bind(int cgroup_fd, int netns_fd, uint16_t from, uint16_t to,
+		     struct door_sockets *ret)
 {
 	auto_close int mine = -1, theirs = -1, pidfd = -1;
 	int pair[2], err = ipc_pair(pair);
@@ -173,8 +178,8 @@ static int door_register(struct load *l, uint64_t door_id, struct door_sockets *
 	return err;
 }
 
-int door_listen(struct load *l, int cgroup_fd, int netns_fd, uint64_t door_id, uint16_t from, uint16_t to,
-		struct door_sockets *ret)
+int door_listen(struct load *l, int cgroup_fd, int netns_fd, uint64_t door_id, uint16_t from,
+		uint16_t to, struct door_sockets *ret)
 {
 	unsigned port = from;
 	int err;
@@ -210,16 +215,19 @@ static void door_failed(struct agent *a, const struct stat *st, int err)
 		return;
 	a->door_failed_ns = a->loop.now_ns;
 	if (err == -EADDRINUSE)
-		agent_event(a, LOG_WARN, "door_failed", NULL,
-			    "no door: all ports %u..%u are taken in network namespace %llu; raise door.port_range",
-			    a->config->door.port, last_port(a->config), (unsigned long long)st->st_ino);
+		agent_event(
+			a, LOG_WARN, "door_failed", NULL,
+			"no door: all ports %u..%u are taken in network namespace %llu; raise door.port_range",
+			a->config->door.port, last_port(a->config), (unsigned long long)st->st_ino);
 	else
-		agent_event(a, LOG_WARN, "door_failed", NULL, "no door on ports %u..%u in network namespace %llu: %s",
-			    a->config->door.port, last_port(a->config), (unsigned long long)st->st_ino,
-			    errno_text(err));
+		agent_event(a, LOG_WARN, "door_failed", NULL,
+			    "no door on ports %u..%u in network namespace %llu: %s",
+			    a->config->door.port, last_port(a->config),
+			    (unsigned long long)st->st_ino, errno_text(err));
 }
 
-static struct door *door_new(struct agent *a, int netns_fd, const struct stat *st, struct door_wish wish)
+static struct door *door_new(struct agent *a, int netns_fd, const struct stat *st,
+			     struct door_wish wish)
 {
 	struct door *d = calloc(1, sizeof(*d));
 	struct door_sockets s;

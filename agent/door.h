@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Doors: the gateway's listening sockets, one pair in each network namespace that needs them. The agent
- * keeps a copy of the descriptors, so that clients wait in the backlog while a worker restarts.
+ * Doors: the gateway's listening sockets, one pair in each network namespace that needs them. The
+ * agent keeps a copy of the descriptors, so that clients wait in the backlog while a worker
+ * restarts.
  */
 #pragma once
 
@@ -11,13 +12,15 @@ struct door {
 	struct door *next;
 	struct agent *agent;
 	struct msg_door info;
-	uint64_t netns_dev, netns_ino; /* of the namespace; cannot be reused while we listen in it */
-	int fds[2];		       /* 127.0.0.1, then [::1] if there is v6 */
+	uint64_t netns_dev,
+		netns_ino; /* of the namespace; cannot be reused while we listen in it */
+	int fds[2];	   /* 127.0.0.1, then [::1] if there is v6 */
 	unsigned n_fds;
 	unsigned refs; /* sandboxes that use it; the host's has one more of its own */
 	/*
-	 * The workers do not have it yet: its sandbox is a container of which the engine has not told the
-	 * name and labels. Clients wait in the backlog instead of being refused for want of a tag.
+	 * The workers do not have it yet: its sandbox is a container of which the engine has not
+	 * told the name and labels. Clients wait in the backlog instead of being refused for want
+	 * of a tag.
 	 */
 	bool held;
 };
@@ -30,12 +33,12 @@ struct door_sockets {
 };
 
 /*
- * Listens in the namespace that `netns_fd` is open on, on the first free port from..to, with sockets that
- * belong to the cgroup `cgroup_fd`; registers the door in the kernel under `door_id` before the first
- * connection can arrive. 0, -EADDRINUSE (all taken), or the errno of what failed.
+ * Listens in the namespace that `netns_fd` is open on, on the first free port from..to, with
+ * sockets that belong to the cgroup `cgroup_fd`; registers the door in the kernel under `door_id`
+ * before the first connection can arrive. 0, -EADDRINUSE (all taken), or the errno of what failed.
  */
-int door_listen(struct load *l, int cgroup_fd, int netns_fd, uint64_t door_id, uint16_t from, uint16_t to,
-		struct door_sockets *ret);
+int door_listen(struct load *l, int cgroup_fd, int netns_fd, uint64_t door_id, uint16_t from,
+		uint16_t to, struct door_sockets *ret);
 /* Takes it off the kernel's list and closes the descriptors. */
 void door_sockets_close(struct load *l, struct door_sockets *s);
 
@@ -43,7 +46,8 @@ struct door_wish {
 	bool is_host;
 	bool held; /* a new one is held back until door_release() */
 };
-/* The door of the namespace of `netns_fd` with one more reference, opened if need be; NULL: see the log. */
+/* The door of the namespace of `netns_fd` with one more reference, opened if need be; NULL: see the
+ * log. */
 struct door *door_get(struct agent *a, int netns_fd, struct door_wish wish);
 /* Gives a door that was held back to the workers. */
 void door_release(struct door *d);

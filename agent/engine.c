@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine's answer holds words of strangers: names, image labels. It is fetched and parsed by a child
- * that gives up root when it is connected and before it reads the first byte (the socket belongs to root),
- * and that hands back one struct of fixed size and a bounded run of strings.
+ * The engine's answer holds words of strangers: names, image labels. It is fetched and parsed by a
+ * child that gives up root when it is connected and before it reads the first byte (the socket
+ * belongs to root), and that hands back one struct of fixed size and a bounded run of strings.
  */
 #include "agent/engine.h"
 
@@ -18,11 +18,11 @@
 #include "common/isolate.h"
 #include "common/log.h"
 
-#define ENGINE_TIMEOUT_MS  4000
+#define ENGINE_TIMEOUT_MS 4000
 /* Rationale: inspect answers are 5 to 20 KB; mounts and environment can make them longer. */
-#define ENGINE_ANSWER_MAX  (4u << 20)
-#define ENGINE_LABELS_MAX  (48u << 10)
-#define ENGINE_FD_PIPE	   3
+#define ENGINE_ANSWER_MAX (4u << 20)
+#define ENGINE_LABELS_MAX (48u << 10)
+#define ENGINE_FD_PIPE	  3
 
 struct engine_answer {
 	int32_t err, pid;
@@ -122,8 +122,8 @@ static void engine_child(struct agent *a, int pipe, const char *container)
 	buf_init(&body, ENGINE_ANSWER_MAX);
 	buf_init(&labels, ENGINE_LABELS_MAX);
 	snprintf(path, sizeof(path), "/containers/%s/json", container);
-	answer.err = fetch_unix(a->config->docker.s, path, ENGINE_TIMEOUT_MS - 500, on_engine_connected, a, &body,
-				&status);
+	answer.err = fetch_unix(a->config->docker.s, path, ENGINE_TIMEOUT_MS - 500,
+				on_engine_connected, a, &body, &status);
 	if (!answer.err && status == 404)
 		answer.err = -ENOENT;
 	else if (!answer.err && status != 200)
@@ -166,10 +166,12 @@ static void engine_done(struct engine_query *q, int err)
 		r.err = answer.err;
 		r.pid = answer.pid;
 		str_copy(r.id, sizeof(r.id), (struct str){ answer.id, strnlen(answer.id, 71) });
-		str_copy(r.name, sizeof(r.name), (struct str){ answer.name, strnlen(answer.name, MSG_NAME_BYTES - 1) });
+		str_copy(r.name, sizeof(r.name),
+			 (struct str){ answer.name, strnlen(answer.name, MSG_NAME_BYTES - 1) });
 		str_copy(r.image, sizeof(r.image),
 			 (struct str){ answer.image, strnlen(answer.image, MSG_IMAGE_BYTES - 1) });
-		str_copy(r.runtime, sizeof(r.runtime), (struct str){ answer.runtime, strnlen(answer.runtime, 63) });
+		str_copy(r.runtime, sizeof(r.runtime),
+			 (struct str){ answer.runtime, strnlen(answer.runtime, 63) });
 		if (answer.labels_bytes == buf_len(&q->in) - sizeof(answer)) {
 			r.labels = buf_head(&q->in) + sizeof(answer);
 			r.labels_bytes = answer.labels_bytes;
@@ -206,12 +208,14 @@ static void on_engine_timeout(void *arg)
 
 static bool name_ok(const char *name)
 {
-	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+	size_t n =
+		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
 
 	return n && !name[n] && n <= 128 && name[0] != '.';
 }
 
-int engine_ask(struct agent *a, const char *container, engine_fn fn, void *arg, struct engine_query **ret)
+int engine_ask(struct agent *a, const char *container, engine_fn fn, void *arg,
+	       struct engine_query **ret)
 {
 	auto_close int in = -1, out = -1;
 	struct engine_query *q;

@@ -15,6 +15,7 @@ typedef void (*engine_fn)(void *arg, const struct engine_result *r);
 
 struct engine_query;
 /* `container` is an id or a name. fn is called once, later, unless the query is cancelled. */
-int engine_ask(struct agent *a, const char *container, engine_fn fn, void *arg, struct engine_query **ret);
+int engine_ask(struct agent *a, const char *container, engine_fn fn, void *arg,
+	       struct engine_query **ret);
 /* Accepts NULL. */
 void engine_cancel(struct engine_query *q);

@@ -31,8 +31,8 @@ static void event_record(struct agent *a, int level, const char *kind, const str
 		log_debug("cannot ring the ledger error=%s", errno_text(errno));
 }
 
-void agent_event(struct agent *a, int level, const char *kind, const struct sandbox *sb, const char *fmt,
-		 ...)
+void agent_event(struct agent *a, int level, const char *kind, const struct sandbox *sb,
+		 const char *fmt, ...)
 {
 	char text[MSG_TEXT_BYTES];
 	va_list ap;

@@ -6,7 +6,8 @@
  *   STATE_DIR/agent.state    root 0600    labels
  *   STATE_DIR/balances       gateway:group 0660
  *   STATE_DIR/ledger/        ledger:group 0750
- *   STATE_DIR/journal/       root:group 0770, setgid; w0, w1, … of the gateway, agent of root, live-N
+ *   STATE_DIR/journal/       root:group 0770, setgid; w0, w1, … of the gateway, agent of root,
+ * live-N
  */
 #include "agent/files.h"
 
@@ -45,7 +46,8 @@ static uid_t user_of(struct str name, const char *key)
 	pw = getpwnam(name.s);
 	if (!pw)
 		die("user %s does not exist: useradd --system --user-group --no-create-home --shell /usr/sbin/nologin %s, "
-		    "or set users.%s", name.s, name.s, key);
+		    "or set users.%s",
+		    name.s, name.s, key);
 	return pw->pw_uid;
 }
 
@@ -62,8 +64,8 @@ void files_users(struct agent *a)
 	} else {
 		gr = getgrnam(c->users.group.s);
 		if (!gr)
-			die("group %s does not exist: groupadd --system %s, or set users.group", c->users.group.s,
-			    c->users.group.s);
+			die("group %s does not exist: groupadd --system %s, or set users.group",
+			    c->users.group.s, c->users.group.s);
 		a->gid = gr->gr_gid;
 	}
 	if (!a->gateway_uid || !a->ledger_uid)
@@ -93,8 +95,8 @@ static int open_top(const char *path, const char *key, gid_t gid, mode_t mode)
 	int fd = err ? err : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0 || fchown(fd, 0, gid) < 0 || fchmod(fd, mode) < 0)
-		die("cannot use %s as %s: %s; name a directory on a disk that can be written", path, key,
-		    errno_text(err ? err : errno));
+		die("cannot use %s as %s: %s; name a directory on a disk that can be written", path,
+		    key, errno_text(err ? err : errno));
 	return fd;
 }
 
@@ -122,7 +124,8 @@ static void take_lock(struct agent *a)
 		n = read(a->lock_fd, pid, sizeof(pid) - 1);
 		pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
 		die("another daemon uses %s (pid %s): stop it, or give this one its own run_dir, state_dir, pin_dir and "
-		    "cgroup.parent", a->config->run_dir.s, pid);
+		    "cgroup.parent",
+		    a->config->run_dir.s, pid);
 	}
 	n = snprintf(pid, sizeof(pid), "%d\n", getpid());
 	if (ftruncate(a->lock_fd, 0) < 0 || write(a->lock_fd, pid, (size_t)n) < 0)
@@ -136,8 +139,8 @@ static int open_ledger_socket(struct agent *a)
 	mode_t old;
 	int err;
 
-	if (fd < 0 || snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/ledger.sock", a->config->run_dir.s) >=
-			      (int)sizeof(sun.sun_path))
+	if (fd < 0 || snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/ledger.sock",
+			       a->config->run_dir.s) >= (int)sizeof(sun.sun_path))
 		die("run_dir is too long: the path of a socket has room for 107 bytes");
 	unlink(sun.sun_path);
 	old = umask(0177);
@@ -155,7 +158,8 @@ static void open_journal(struct agent *a)
 	int err = journal_open(dir, "agent", a->config->ledger.journal_limit_bytes, &a->journal);
 
 	if (err)
-		log_err("events are not recorded, only logged: the journal cannot be opened error=%s", errno_text(err));
+		log_err("events are not recorded, only logged: the journal cannot be opened error=%s",
+			errno_text(err));
 	a->journal_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (a->journal_bell < 0)
 		die("no eventfd: %s", errno_text(errno));
@@ -171,7 +175,8 @@ void files_open(struct agent *a)
 	a->state_dir = open_top(c->state_dir.s, "state_dir", a->gid, 0750);
 	a->journal_dir = open_dir(a->state_dir, "journal", 0, a->gid, 02770);
 	a->ledger_dir = open_dir(a->state_dir, "ledger", a->ledger_uid, a->gid, 0750);
-	a->balances_fd = openat(a->state_dir, "balances", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0660);
+	a->balances_fd =
+		openat(a->state_dir, "balances", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0660);
 	if (a->balances_fd < 0 || fchown(a->balances_fd, a->gateway_uid, a->gid) < 0 ||
 	    fchmod(a->balances_fd, 0660) < 0)
 		die("cannot open %s/balances: %s", c->state_dir.s, errno_text(errno));

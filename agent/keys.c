@@ -41,7 +41,8 @@ bool key_path(const struct policy_provider *p, char *ret, size_t size)
 	return false;
 }
 
-/* Group and others must not read a key; a service manager's credentials may be shared with a group. */
+/* Group and others must not read a key; a service manager's credentials may be shared with a group.
+ */
 static void key_check_file(struct key *k, const char *path, const struct stat *st, bool is_cred)
 {
 	if (!S_ISREG(st->st_mode))
@@ -62,9 +63,10 @@ static void key_open_file(const struct policy_provider *p, struct key *k)
 	struct stat st;
 
 	if (!key_path(p, path, sizeof(path))) {
-		key_bad(k, p->key_kind == KEY_CRED ?
-				   "no $CREDENTIALS_DIRECTORY: add LoadCredential=%.*s:FILE to the unit" :
-				   "the path of %.*s is too long",
+		key_bad(k,
+			p->key_kind == KEY_CRED
+				? "no $CREDENTIALS_DIRECTORY: add LoadCredential=%.*s:FILE to the unit"
+				: "the path of %.*s is too long",
 			STR_ARG(p->key_arg));
 		return;
 	}
@@ -115,7 +117,8 @@ void key_open(const struct policy_provider *p, bool policy_is_safe, struct key *
 	if (p->key_kind == KEY_NONE || p->key_kind == KEY_LITERAL)
 		str_copy(k.source, sizeof(k.source), str_of(kind_names[p->key_kind]));
 	else
-		snprintf(k.source, sizeof(k.source), "%s:%.*s", kind_names[p->key_kind], STR_ARG(p->key_arg));
+		snprintf(k.source, sizeof(k.source), "%s:%.*s", kind_names[p->key_kind],
+			 STR_ARG(p->key_arg));
 	switch (p->key_kind) {
 	case KEY_FILE:
 	case KEY_CRED:
@@ -130,7 +133,8 @@ void key_open(const struct policy_provider *p, bool policy_is_safe, struct key *
 	case KEY_CMD:
 		k.is_command = policy_is_safe;
 		if (!policy_is_safe)
-			key_bad(&k, "cmd: is not run, others can write the policy file: chmod go-w it");
+			key_bad(&k,
+				"cmd: is not run, others can write the policy file: chmod go-w it");
 		break;
 	case KEY_NONE:
 	case KEY_KIND_MAX:

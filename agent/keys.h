@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where providers' keys come from. The agent opens or fills descriptors and passes them on; it never looks
- * at the bytes.
+ * Where providers' keys come from. The agent opens or fills descriptors and passes them on; it
+ * never looks at the bytes.
  */
 #pragma once
 
@@ -24,8 +24,8 @@ struct key {
 };
 
 /*
- * Opens the key of a provider. A bad one is no error: `state` says what is wrong. `policy_is_safe`: only
- * root can write the policy file, so its commands may be run. Follow with key_close().
+ * Opens the key of a provider. A bad one is no error: `state` says what is wrong. `policy_is_safe`:
+ * only root can write the policy file, so its commands may be run. Follow with key_close().
  */
 void key_open(const struct policy_provider *p, bool policy_is_safe, struct key *ret);
 void key_close(struct key *k);

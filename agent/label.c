@@ -41,10 +41,11 @@ int label_tags(const char *in, char *ret, size_t size, char *why, size_t why_siz
 		struct str tag = { p, strcspn(p, ",") };
 
 		if (!tag_ok(tag)) {
-			snprintf(why, why_size,
-				 "%s is no tag: write \"tag:\", a small letter, then small letters, digits "
-				 "and \"-\", %u bytes at most (tag:pr-bot)",
-				 log_quote(tag), LABEL_TAG_BYTES);
+			snprintf(
+				why, why_size,
+				"%s is no tag: write \"tag:\", a small letter, then small letters, digits "
+				"and \"-\", %u bytes at most (tag:pr-bot)",
+				log_quote(tag), LABEL_TAG_BYTES);
 			return -EINVAL;
 		}
 		if (n == LABEL_TAGS_MAX) {
@@ -64,7 +65,8 @@ int label_tags(const char *in, char *ret, size_t size, char *why, size_t why_siz
 		if (i && str_eq(tags[i], tags[i - 1]))
 			continue;
 		if (at + tags[i].n + 2 > size) {
-			snprintf(why, why_size, "the tags together are longer than %zu bytes; use shorter ones",
+			snprintf(why, why_size,
+				 "the tags together are longer than %zu bytes; use shorter ones",
 				 size - 1);
 			return -EINVAL;
 		}
@@ -89,7 +91,8 @@ static int target_name(struct label_target *t, enum label_kind kind, const char 
 	}
 	for (const char *p = name; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f || (kind != LABEL_PATH && *p == '/')) {
-			snprintf(why, why_size, "%s is no name of a unit or container: check the spelling",
+			snprintf(why, why_size,
+				 "%s is no name of a unit or container: check the spelling",
 				 log_quote(str_of(name)));
 			return -EINVAL;
 		}
@@ -115,7 +118,8 @@ int label_target(const char *in, struct label_target *ret, char *why, size_t why
 		t.kind = LABEL_PID;
 		t.pid = (pid_t)pid;
 		if (!isdigit((unsigned char)in[4]) || *end || pid <= 0 || pid > INT32_MAX) {
-			snprintf(why, why_size, "%s is no process: write pid: and its number (pid:4711)",
+			snprintf(why, why_size,
+				 "%s is no process: write pid: and its number (pid:4711)",
 				 log_quote(str_of(in)));
 			err = -EINVAL;
 		}
@@ -146,21 +150,25 @@ static const char *below_root(const struct agent *a, const char *path)
 	return path;
 }
 
-static int resolve_pid(struct agent *a, pid_t pid, char *ret, size_t size, char *why, size_t why_size)
+static int resolve_pid(struct agent *a, pid_t pid, char *ret, size_t size, char *why,
+		       size_t why_size)
 {
 	int err = cgroup_of_pid(pid, ret, size);
 
 	if (err == -ESRCH)
 		snprintf(why, why_size, "there is no process %d", pid);
 	else if (err == -ENOENT)
-		snprintf(why, why_size, "process %d is in no cgroup of version 2: mount cgroup2", pid);
-	else if (err)
-		snprintf(why, why_size, "the cgroup of process %d cannot be read: %s", pid, errno_text(err));
-	else if (!strcmp(ret, "/")) {
-		snprintf(why, why_size,
-			 "process %d is in the root cgroup, which holds everything: move it into one of its "
-			 "own, or start it with sallyport run",
+		snprintf(why, why_size, "process %d is in no cgroup of version 2: mount cgroup2",
 			 pid);
+	else if (err)
+		snprintf(why, why_size, "the cgroup of process %d cannot be read: %s", pid,
+			 errno_text(err));
+	else if (!strcmp(ret, "/")) {
+		snprintf(
+			why, why_size,
+			"process %d is in the root cgroup, which holds everything: move it into one of its "
+			"own, or start it with sallyport run",
+			pid);
 		err = -EINVAL;
 	}
 	(void)a;
@@ -178,10 +186,12 @@ int label_resolve(struct agent *a, const struct label_target *t, char *ret, size
 	case LABEL_UNIT:
 		err = cgroup_find_name(&a->cg, t->name, ret, size);
 		if (err)
-			snprintf(why, why_size,
-				 err == -EEXIST ? "there are several cgroups named %s: name one by its path" :
-						  "there is no cgroup of unit %s: is it running?",
-				 t->name);
+			snprintf(
+				why, why_size,
+				err == -EEXIST
+					? "there are several cgroups named %s: name one by its path"
+					: "there is no cgroup of unit %s: is it running?",
+				t->name);
 		return err;
 	case LABEL_PATH:
 		str_copy(ret, size, str_of(below_root(a, t->name)));
@@ -198,7 +208,8 @@ int label_allowed(struct agent *a, const char *path, char *why, size_t why_size)
 	    !cgroup_below(path, a->gateway_path) && strcmp(path, a->run_path))
 		return 0;
 	snprintf(why, why_size,
-		 "%s holds the gateway itself or every process: label the cgroup of one sandbox", path);
+		 "%s holds the gateway itself or every process: label the cgroup of one sandbox",
+		 path);
 	return -EINVAL;
 }
 

@@ -5,12 +5,13 @@
 #include "agent/agent.h"
 
 /* Rationale: what policy evaluation looks at; the room for their text is MSG_TAGS_BYTES. */
-#define LABEL_TAGS_MAX 32
+#define LABEL_TAGS_MAX	32
 #define LABEL_TAG_BYTES 64
 #define LABEL_ID_BYTES	65 /* 64 hexadecimal digits of a container */
 
 /*
- * Checks "tag:a,tag:b", sorts, drops duplicates. 0, or -EINVAL with a sentence. An empty list is an error.
+ * Checks "tag:a,tag:b", sorts, drops duplicates. 0, or -EINVAL with a sentence. An empty list is an
+ * error.
  */
 int label_tags(const char *in, char *ret, size_t size, char *why, size_t why_size);
 

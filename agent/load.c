@@ -106,7 +106,9 @@ static int pin_dir_prepare(struct load *l, char *why, size_t why_size)
 	}
 	for (unsigned i = 0; !err && i < 3; i++) {
 		snprintf(path, sizeof(path), "%s/%s", l->dir,
-			 i == 0 ? "maps" : i == 1 ? "gateway" : "sandbox");
+			 i == 0	  ? "maps"
+			 : i == 1 ? "gateway"
+				  : "sandbox");
 		err = make_dir(path);
 	}
 	if (err)
@@ -136,7 +138,6 @@ static void each_entry(struct load *l, const char *path, entry_fn fn, void *arg)
 	closedir(dir);
 }
 
-/* Unpinning the last reference to a link detaches it. */
 static void remove_pin(struct load *l, const char *path, const char *name, void *arg)
 {
 	(void)l;
@@ -145,10 +146,23 @@ static void remove_pin(struct load *l, const char *path, const char *name, void 
 	unlink(path);
 }
 
+/*
+ * Unpinning the last reference detaches too, but some time later; what comes next here relies on the
+ * program being off.
+ */
+static void remove_link(struct load *l, const char *path, const char *name, void *arg)
+{
+	auto_close int fd = bpf_obj_get(path);
+
+	if (fd >= 0)
+		bpf_link_detach(fd);
+	remove_pin(l, path, name, arg);
+}
+
 static void remove_dir_of_pins(struct load *l, const char *path, const char *name, void *arg)
 {
 	(void)name;
-	each_entry(l, path, remove_pin, arg);
+	each_entry(l, path, remove_link, arg);
 	rmdir(path);
 }
 
@@ -165,7 +179,7 @@ static void remove_version(struct load *l, const char *path, const char *name, v
 	rmdir(below);
 	for (unsigned i = 1; i < ARRAY_SIZE(parts); i++) {
 		snprintf(below, sizeof(below), "%s/%s", path, parts[i]);
-		each_entry(l, below, remove_pin, NULL);
+		each_entry(l, below, i == 1 ? remove_link : remove_pin, NULL);
 		rmdir(below);
 	}
 	rmdir(path);
@@ -184,7 +198,8 @@ static int set_pin_paths(struct load *l)
 {
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, l->skel->obj) {
+	bpf_object__for_each_map(map, l->skel->obj)
+	{
 		char path[LOAD_PATH_BYTES];
 		int err;
 
@@ -218,9 +233,10 @@ static int load_once(struct load *l)
 static void say_why(int err, char *why, size_t size)
 {
 	if (err == -EPERM)
-		snprintf(why, size,
-			 "the kernel refused to load BPF programs: run the daemon as root with CAP_BPF, "
-			 "CAP_NET_ADMIN and CAP_SYS_ADMIN (docker run --privileged)");
+		snprintf(
+			why, size,
+			"the kernel refused to load BPF programs: run the daemon as root with CAP_BPF, "
+			"CAP_NET_ADMIN and CAP_SYS_ADMIN (docker run --privileged)");
 	else
 		snprintf(why, size,
 			 "the kernel cannot load the BPF programs (%s): Linux 6.1 or newer with "
@@ -246,9 +262,10 @@ int load_open(struct load *l, const char *pin_dir, char *why, size_t why_size)
 	if (err == -EINVAL) {
 		bool all = false;
 
-		/* Most likely maps of another build under the same version: start afresh, labels are in the state file. */
-		log_warn("pinned maps do not fit this build and are replaced path=%s error=%s", l->dir,
-			 errno_text(err));
+		/* Most likely maps of another build under the same version: start afresh, labels
+		 * are in the state file. */
+		log_warn("pinned maps do not fit this build and are replaced path=%s error=%s",
+			 l->dir, errno_text(err));
 		remove_version(l, l->dir, "v", &all);
 		err = pin_dir_prepare(l, why, why_size);
 		err = err ? err : load_once(l);
@@ -303,8 +320,8 @@ static int link_attach(const char *path, int cgroup_fd, uint64_t cgroup_id, int 
 	return bpf_obj_pin(fd, path) < 0 ? -errno : 0;
 }
 
-static int links_attach(struct load *l, const char *dir, const struct attachment *links, unsigned from,
-			unsigned to, int cgroup_fd, uint64_t cgroup_id)
+static int links_attach(struct load *l, const char *dir, const struct attachment *links,
+			unsigned from, unsigned to, int cgroup_fd, uint64_t cgroup_id)
 {
 	int err = make_dir(dir);
 
@@ -312,7 +329,8 @@ static int links_attach(struct load *l, const char *dir, const struct attachment
 		char path[LOAD_PATH_BYTES + 32];
 
 		snprintf(path, sizeof(path), "%s/%s", dir, links[i].name);
-		err = link_attach(path, cgroup_fd, cgroup_id, program_fd(l, &links[i]), links[i].type);
+		err = link_attach(path, cgroup_fd, cgroup_id, program_fd(l, &links[i]),
+				  links[i].type);
 		if (err)
 			log_warn("cannot attach a program path=%s error=%s", path, errno_text(err));
 	}
@@ -324,7 +342,8 @@ int load_gateway(struct load *l, int cgroup_fd, uint64_t cgroup_id)
 	char dir[LOAD_PATH_BYTES];
 
 	snprintf(dir, sizeof(dir), "%s/gateway", l->dir);
-	return links_attach(l, dir, gateway_links, 0, ARRAY_SIZE(gateway_links), cgroup_fd, cgroup_id);
+	return links_attach(l, dir, gateway_links, 0, ARRAY_SIZE(gateway_links), cgroup_fd,
+			    cgroup_id);
 }
 
 static void sandbox_dir(const struct load *l, uint64_t cgroup_id, char *ret, size_t size)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The programs in the kernel: open, load, attach, pin, adopt, update. With agent/maps.c the only user of
- * libbpf. Everything that is attached is a pinned link, so it stays when the agent dies:
+ * The programs in the kernel: open, load, attach, pin, adopt, update. With agent/maps.c the only
+ * user of libbpf. Everything that is attached is a pinned link, so it stays when the agent dies:
  *
  *   PIN_DIR/v1/maps/NAME               every map, reused by the next start
  *   PIN_DIR/v1/gateway/NAME            links on the gateway's cgroup
@@ -21,13 +21,14 @@ struct gate_bpf;
 struct load {
 	struct gate_bpf *skel; /* NULL: not open */
 	char pin_dir[256];
-	char dir[288]; /* with the ABI's version */
+	char dir[288];						   /* with the ABI's version */
 	int label_fd, handoff_fd, doors_fd, budget_fd, reasons_fd; /* borrowed from the skeleton */
 };
 
 /*
- * Loads the programs and takes over maps that are pinned. Mounts /sys/fs/bpf when the pin directory lies
- * there and it is not mounted. On failure *l is closed and `why` holds a sentence with the cure.
+ * Loads the programs and takes over maps that are pinned. Mounts /sys/fs/bpf when the pin directory
+ * lies there and it is not mounted. On failure *l is closed and `why` holds a sentence with the
+ * cure.
  */
 int load_open(struct load *l, const char *pin_dir, char *why, size_t why_size);
 /* Links and pins stay. */

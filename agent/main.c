@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The privileged daemon, `sallyport daemon --config FILE`: start-up in order, then the loop, then the end
- * in reverse. It reads no stranger's bytes: not HTTP, not keys, not the container engine's answers.
+ * The privileged daemon, `sallyport daemon --config FILE`: start-up in order, then the loop, then
+ * the end in reverse. It reads no stranger's bytes: not HTTP, not keys, not the container engine's
+ * answers.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,7 @@
 
 /* Rationale: roles of a daemon that was killed end by themselves when their channel closes. */
 #define LEFTOVER_GRACE_MS 500
-#define LEFTOVER_KILL_MS 3000
+#define LEFTOVER_KILL_MS  3000
 
 /* ---------------------------------------------------------------- configuration */
 
@@ -40,7 +41,8 @@ static void read_text(const char *path, struct buf *out)
 	ssize_t n = 1;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
-		die("%s cannot be read: %s; write {} into it for the defaults", path, errno_text(errno));
+		die("%s cannot be read: %s; write {} into it for the defaults", path,
+		    errno_text(errno));
 	if (!S_ISREG(st.st_mode) || st.st_mode & 0002)
 		die("%s must be a file that only its owner can write: chmod 644 %s", path, path);
 	while (n > 0) {
@@ -83,9 +85,11 @@ static void config_load(struct agent *a)
 	memcpy(a->config_text, buf_head(&text), a->config_bytes);
 	buf_fini(&text);
 	if (!log_level_parse(a->config->log_level.s, &level))
-		die("log_level %s is none: use err, warn, info, debug or trace", a->config->log_level.s);
+		die("log_level %s is none: use err, warn, info, debug or trace",
+		    a->config->log_level.s);
 	log_init("agent", level);
-	a->n_workers = a->config->workers ? a->config->workers : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+	a->n_workers =
+		a->config->workers ? a->config->workers : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	a->n_workers = MAX(a->n_workers, 1U);
 	a->n_workers = MIN(a->n_workers, (unsigned)AGENT_WORKERS_MAX);
 }
@@ -114,9 +118,11 @@ static void cgroups_open(struct agent *a)
 	snprintf(a->run_path, sizeof(a->run_path), "%s/run", parent);
 	a->gateway_cg = cgroup_create(&a->cg, a->gateway_path);
 	if (a->gateway_cg < 0)
-		die("cannot make the cgroup %s below %s: %s", a->gateway_path, a->cg.path, errno_text(a->gateway_cg));
+		die("cannot make the cgroup %s below %s: %s", a->gateway_path, a->cg.path,
+		    errno_text(a->gateway_cg));
 	/* They hold the ports of the doors. */
-	for (int waited = 0; waited < LEFTOVER_GRACE_MS && cgroup_populated(a->gateway_cg) == 1; waited += 20)
+	for (int waited = 0; waited < LEFTOVER_GRACE_MS && cgroup_populated(a->gateway_cg) == 1;
+	     waited += 20)
 		usleep(20000);
 	if (cgroup_kill(a->gateway_cg, LEFTOVER_KILL_MS))
 		die("processes of a former daemon in %s do not end: kill them", a->gateway_path);
@@ -132,12 +138,14 @@ static void programs_open(struct agent *a)
 	err = load_gateway(&a->bpf, a->gateway_cg, cgroup_id(a->gateway_cg));
 	if (err)
 		die("the kernel refuses programs on the cgroup %s: %s; another program may be attached there or above it "
-		    "alone (bpftool cgroup tree)", a->gateway_path, errno_text(err));
+		    "alone (bpftool cgroup tree)",
+		    a->gateway_path, errno_text(err));
 	/* The old listeners are gone with their processes; the map still names them. */
 	maps_doors_clear(&a->bpf);
 	load_clean(&a->bpf, true);
 	if (selftest_run(a))
-		log_err("connections cannot be stamped, every request will be refused: %s", a->stamp_state);
+		log_err("connections cannot be stamped, every request will be refused: %s",
+			a->stamp_state);
 }
 
 static void on_signal(void *arg, uint32_t events)
@@ -171,7 +179,8 @@ static void signals_open(struct agent *a)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	a->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (a->signal_fd < 0 || loop_watch(&a->loop, &a->signal_watch, a->signal_fd, EPOLLIN, on_signal, a))
+	if (a->signal_fd < 0 ||
+	    loop_watch(&a->loop, &a->signal_watch, a->signal_fd, EPOLLIN, on_signal, a))
 		die("cannot receive signals: %s", errno_text(errno));
 }
 
@@ -196,11 +205,13 @@ static void start(struct agent *a)
 	if (roles_start(a))
 		die("the roles cannot be started: %s", errno_text(errno));
 	if (control_init(a))
-		die("cannot listen on %s/control.sock: %s", a->config->run_dir.s, errno_text(errno));
+		die("cannot listen on %s/control.sock: %s", a->config->run_dir.s,
+		    errno_text(errno));
 	watch_init(a);
 	if (sandboxes_start(a))
 		die("no memory");
-	agent_event(a, LOG_INFO, "started", NULL, "daemon started version=%s kernel=\"%s\" workers=%u stamp=\"%s\" port=%u",
+	agent_event(a, LOG_INFO, "started", NULL,
+		    "daemon started version=%s kernel=\"%s\" workers=%u stamp=\"%s\" port=%u",
 		    SALLYPORT_VERSION, a->kernel, a->n_workers, a->stamp_state,
 		    a->host_door ? a->host_door->info.port : 0);
 }

@@ -36,7 +36,8 @@ const char *gate_reason_name(enum gate_reason reason)
 
 int maps_label_write(struct load *l, const struct gate_label *label)
 {
-	return bpf_map_update_elem(l->label_fd, &label->cgroup_id, label, BPF_EXIST) < 0 ? -errno : 0;
+	return bpf_map_update_elem(l->label_fd, &label->cgroup_id, label, BPF_EXIST) < 0 ? -errno
+											 : 0;
 }
 
 int maps_label_read(struct load *l, uint64_t cgroup_id, struct gate_label *ret)
@@ -87,12 +88,14 @@ int maps_handoff_count(struct load *l)
 	struct gate_tuple key, *prev = NULL;
 	int n = 0;
 
-	for (; bpf_map_get_next_key(l->handoff_fd, prev, &key) == 0 && n < 2 * GATE_HANDOFF_MAX; n++)
+	for (; bpf_map_get_next_key(l->handoff_fd, prev, &key) == 0 && n < 2 * GATE_HANDOFF_MAX;
+	     n++)
 		prev = &key;
 	return n;
 }
 
-/* Off by one when a connect of the same sandbox is under way: the number is signed and only a bound. */
+/* Off by one when a connect of the same sandbox is under way: the number is signed and only a
+ * bound. */
 static void budget_less(struct load *l, uint64_t cgroup_id)
 {
 	struct gate_budget budget;
@@ -114,7 +117,8 @@ unsigned maps_handoff_sweep(struct load *l, uint64_t now_ns, uint64_t max_age_ns
 
 		more = bpf_map_get_next_key(l->handoff_fd, prev, &next) == 0;
 		if (prev && bpf_map_lookup_elem(l->handoff_fd, &key, &stamp) == 0 &&
-		    stamp.time_ns + max_age_ns < now_ns && bpf_map_delete_elem(l->handoff_fd, &key) == 0) {
+		    stamp.time_ns + max_age_ns < now_ns &&
+		    bpf_map_delete_elem(l->handoff_fd, &key) == 0) {
 			budget_less(l, stamp.cgroup_id);
 			removed++;
 		}
@@ -130,5 +134,6 @@ int64_t maps_inflight(struct load *l, uint64_t cgroup_id)
 {
 	struct gate_budget budget;
 
-	return bpf_map_lookup_elem(l->budget_fd, &cgroup_id, &budget) < 0 ? -errno : budget.inflight;
+	return bpf_map_lookup_elem(l->budget_fd, &cgroup_id, &budget) < 0 ? -errno
+									  : budget.inflight;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Typed access to the maps of the kernel side: one function for each thing the agent does with them. */
+/* Typed access to the maps of the kernel side: one function for each thing the agent does with
+ * them. */
 #pragma once
 
 #include "agent/load.h"
@@ -18,7 +19,8 @@ void maps_reasons(struct load *l, uint64_t ret[GATE_REASON_MAX]);
 const char *gate_reason_name(enum gate_reason reason);
 /* Entries of the hand-off, or negative errno. */
 int maps_handoff_count(struct load *l);
-/* Removes entries older than that; what is left behind by a sandbox whose programs were taken off. */
+/* Removes entries older than that; what is left behind by a sandbox whose programs were taken off.
+ */
 unsigned maps_handoff_sweep(struct load *l, uint64_t now_ns, uint64_t max_age_ns);
 /* Connects of a sandbox that are under way, or negative errno. */
 int64_t maps_inflight(struct load *l, uint64_t cgroup_id);

@@ -38,7 +38,7 @@ static const struct capability_reason kept[] = {
 	{ CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", NULL }, /* cgroup ids by handle */
 	{ CAP_KILL, "CAP_KILL", "end roles that do not end" },
 	{ CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", NULL }, /* a door.port below 1024 */
-	{ CAP_IPC_LOCK, "CAP_IPC_LOCK", NULL },			/* the gateway keeps keys out of swap */
+	{ CAP_IPC_LOCK, "CAP_IPC_LOCK", NULL }, /* the gateway keeps keys out of swap */
 };
 
 static uint64_t effective(void)
@@ -60,7 +60,8 @@ void privilege_require(void)
 	for (unsigned i = 0; i < ARRAY_SIZE(kept); i++)
 		if (kept[i].what && !(have >> kept[i].cap & 1))
 			die("%s is missing, which is needed to %s: give it to the service (CapabilityBoundingSet=, "
-			    "docker run --privileged)", kept[i].name, kept[i].what);
+			    "docker run --privileged)",
+			    kept[i].name, kept[i].what);
 }
 
 void privilege_drop(void)

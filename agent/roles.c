@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A role is this binary executed again, `sallyport role gateway N` or `sallyport role
- * ledger`, inside the gateway's cgroup and with one end of a channel as descriptor 3. It starts as root,
- * is sent its descriptors, and gives root up by itself.
+ * Theory of operation. A role is this binary executed again, `sallyport role gateway N` or
+ * `sallyport role ledger`, inside the gateway's cgroup and with one end of a channel as
+ * descriptor 3. It starts as root, is sent its descriptors, and gives root up by itself.
  *
- *   absent -> running (told everything) -> ready (a worker said MSG_READY) -> absent, again after a delay
+ *   absent -> running (told everything) -> ready (a worker said MSG_READY) -> absent, again after a
+ * delay
  *
- * A role ends when its channel is closed, so none survives the agent. Listening sockets and doorbells
- * belong to the agent and are the same for the next process: clients wait in the backlog meanwhile.
+ * A role ends when its channel is closed, so none survives the agent. Listening sockets and
+ * doorbells belong to the agent and are the same for the next process: clients wait in the backlog
+ * meanwhile.
  */
 #include "agent/roles.h"
 
@@ -33,8 +35,8 @@
 #define CHANNEL_BYTES (4 << 20)
 /* Rationale: a worker that does not read for so long is stuck. */
 #define SEND_TIMEOUT_MS 2000
-#define BACKOFF_MIN_NS (100 * NSEC_PER_MSEC)
-#define BACKOFF_MAX_NS (10 * NSEC_PER_SEC)
+#define BACKOFF_MIN_NS	(100 * NSEC_PER_MSEC)
+#define BACKOFF_MAX_NS	(10 * NSEC_PER_SEC)
 /* Rationale: one that lived so long did not die of its start. */
 #define BACKOFF_RESET_NS (30 * NSEC_PER_SEC)
 /* Rationale: the longest answers stream for minutes; the service manager's own limit is 90 s. */
@@ -70,8 +72,8 @@ static void role_send_result(struct role *r, int err)
 {
 	if (!err || err == -EPIPE || err == -ECONNRESET)
 		return;
-	log_err("a role does not take its messages and is ended role=%s number=%u error=%s", role_name(r), r->index,
-		errno_text(err));
+	log_err("a role does not take its messages and is ended role=%s number=%u error=%s",
+		role_name(r), r->index, errno_text(err));
 	role_kill(r);
 }
 
@@ -150,7 +152,8 @@ static void on_rules_result(void *arg, struct ipc_message *m)
 
 	result->text[sizeof(result->text) - 1] = '\0';
 	if (result->err)
-		agent_event(r->agent, LOG_ERR, "policy_refused", NULL, "worker %u refused the policy: %s", r->index,
+		agent_event(r->agent, LOG_ERR, "policy_refused", NULL,
+			    "worker %u refused the policy: %s", r->index,
 			    log_quote(str_of(result->text)));
 }
 
@@ -191,14 +194,14 @@ static void on_channel(void *arg, uint32_t events)
 	if (n == -EAGAIN || n == -ENOMEM)
 		return;
 	if (n == 1) {
-		n = r->kind == ROLE_GATEWAY ?
-			    ipc_dispatch(gateway_rules, ARRAY_SIZE(gateway_rules), r, m) :
-			    ipc_dispatch(ledger_rules, ARRAY_SIZE(ledger_rules), r, m);
+		n = r->kind == ROLE_GATEWAY
+			    ? ipc_dispatch(gateway_rules, ARRAY_SIZE(gateway_rules), r, m)
+			    : ipc_dispatch(ledger_rules, ARRAY_SIZE(ledger_rules), r, m);
 		ipc_message_fini(m);
 		if (!n)
 			return;
-		log_err("a role sent what it must not and is ended role=%s number=%u type=%u", role_name(r), r->index,
-			m->head.type);
+		log_err("a role sent what it must not and is ended role=%s number=%u type=%u",
+			role_name(r), r->index, m->head.type);
 		role_kill(r);
 	}
 	/* Closed or broken: the process follows, and is buried in on_exit(). */
@@ -215,8 +218,10 @@ static void on_restart(void *arg)
 	int err = role_start(r);
 
 	if (err) {
-		log_err("a role cannot be started role=%s number=%u error=%s", role_name(r), r->index, errno_text(err));
-		loop_timer(&r->agent->loop, &r->restart_timer, r->agent->loop.now_ns + BACKOFF_MAX_NS, on_restart, r);
+		log_err("a role cannot be started role=%s number=%u error=%s", role_name(r),
+			r->index, errno_text(err));
+		loop_timer(&r->agent->loop, &r->restart_timer,
+			   r->agent->loop.now_ns + BACKOFF_MAX_NS, on_restart, r);
 	}
 }
 
@@ -247,17 +252,21 @@ static void on_exit_event(void *arg, uint32_t events)
 		return;
 	}
 	a->restarts++;
-	r->backoff_ns = lived > BACKOFF_RESET_NS || !r->backoff_ns ? BACKOFF_MIN_NS :
-								     MIN(r->backoff_ns * 2, BACKOFF_MAX_NS);
-	agent_event(a, LOG_ERR, "role_died", NULL, "%s %u (pid %d) ended with status %d and is started again in %llu ms",
-		    role_name(r), r->index, pid, status, (unsigned long long)(r->backoff_ns / NSEC_PER_MSEC));
+	r->backoff_ns = lived > BACKOFF_RESET_NS || !r->backoff_ns
+				? BACKOFF_MIN_NS
+				: MIN(r->backoff_ns * 2, BACKOFF_MAX_NS);
+	agent_event(a, LOG_ERR, "role_died", NULL,
+		    "%s %u (pid %d) ended with status %d and is started again in %llu ms",
+		    role_name(r), r->index, pid, status,
+		    (unsigned long long)(r->backoff_ns / NSEC_PER_MSEC));
 	loop_timer(&a->loop, &r->restart_timer, a->loop.now_ns + r->backoff_ns, on_restart, r);
 }
 
 static void role_child(const struct role *r, int channel)
 {
 	char number[16];
-	char *argv[] = { (char *)(uintptr_t)"sallyport", (char *)(uintptr_t)"role", NULL, NULL, NULL };
+	char *argv[] = { (char *)(uintptr_t) "sallyport", (char *)(uintptr_t) "role", NULL, NULL,
+			 NULL };
 	int null = open("/dev/null", O_RDONLY);
 
 	snprintf(number, sizeof(number), "%u", r->index);
@@ -265,7 +274,8 @@ static void role_child(const struct role *r, int channel)
 	if (r->kind == ROLE_GATEWAY)
 		argv[3] = number;
 	spawn_child_signals();
-	/* Without CLOEXEC only what is meant to be kept: the standard three, and the channel as 3. */
+	/* Without CLOEXEC only what is meant to be kept: the standard three, and the channel as 3.
+	 */
 	if (null >= 0)
 		dup2(null, STDIN_FILENO);
 	if (channel == ROLE_CHANNEL_FD)
@@ -298,7 +308,8 @@ static int role_start(struct role *r)
 	r->channel = TAKE_FD(mine);
 	r->started_ns = a->loop.now_ns;
 	err = loop_watch(&a->loop, &r->exit_watch, r->pidfd, EPOLLIN, on_exit_event, r);
-	err = err ? err : loop_watch(&a->loop, &r->channel_watch, r->channel, EPOLLIN, on_channel, r);
+	err = err ? err
+		  : loop_watch(&a->loop, &r->channel_watch, r->channel, EPOLLIN, on_channel, r);
 	if (!err)
 		err = r->kind == ROLE_GATEWAY ? tell_gateway(r) : tell_ledger(r);
 	/* Told half of it, it is of no use; on_exit_event() starts another one. */
@@ -348,8 +359,14 @@ int roles_start(struct agent *a)
 	for (unsigned i = 0; i < a->n_roles; i++) {
 		struct role *r = &a->roles[i];
 
-		*r = (struct role){ .agent = a, .kind = i < a->n_workers ? ROLE_GATEWAY : ROLE_LEDGER, .index = i,
-				    .pidfd = -1, .channel = -1, .doorbell = -1, .live_fd = -1, .journal_fd = -1 };
+		*r = (struct role){ .agent = a,
+				    .kind = i < a->n_workers ? ROLE_GATEWAY : ROLE_LEDGER,
+				    .index = i,
+				    .pidfd = -1,
+				    .channel = -1,
+				    .doorbell = -1,
+				    .live_fd = -1,
+				    .journal_fd = -1 };
 		if (r->kind == ROLE_LEDGER)
 			continue;
 		r->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -419,7 +436,8 @@ void roles_stop(struct agent *a)
 	a->stopping = true;
 	for (unsigned i = 0; i < a->n_roles && a->roles; i++)
 		loop_untimer(&a->loop, &a->roles[i].restart_timer);
-	loop_timer(&a->loop, &a->stop_timer, a->loop.now_ns + (again ? 0 : STOP_TIMEOUT_NS), on_stop_timeout, a);
+	loop_timer(&a->loop, &a->stop_timer, a->loop.now_ns + (again ? 0 : STOP_TIMEOUT_NS),
+		   on_stop_timeout, a);
 	roles_stop_step(a);
 }
 

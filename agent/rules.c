@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A reload makes a new rule_set: reads policy and prices, parses them, opens the
- * keys, starts the commands that print keys. When the last command has ended the set takes the place of
- * the one in force and goes to the workers. A newer reload drops a set that still waits.
+ * Theory of operation. A reload makes a new rule_set: reads policy and prices, parses them, opens
+ * the keys, starts the commands that print keys. When the last command has ended the set takes the
+ * place of the one in force and goes to the workers. A newer reload drops a set that still waits.
  *
- * Files are watched by their folders, since editors and configuration tools replace files by renaming.
+ * Files are watched by their folders, since editors and configuration tools replace files by
+ * renaming.
  */
 #include "agent/rules.h"
 
@@ -106,7 +107,8 @@ static int memory_file(const char *name, struct str text)
 }
 
 /* 0 with the text; *ret_safe: nobody but root can have written it. */
-static int read_file(const char *path, size_t max, struct buf *ret, bool *ret_safe, char *why, size_t why_size)
+static int read_file(const char *path, size_t max, struct buf *ret, bool *ret_safe, char *why,
+		     size_t why_size)
 {
 	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
@@ -118,9 +120,9 @@ static int read_file(const char *path, size_t max, struct buf *ret, bool *ret_sa
 		return -errno;
 	}
 	if (!S_ISREG(st.st_mode) || st.st_mode & 0002) {
-		snprintf(why, why_size, S_ISREG(st.st_mode) ?
-						"%s can be written by everybody: chmod o-w %s" :
-						"%s is no file",
+		snprintf(why, why_size,
+			 S_ISREG(st.st_mode) ? "%s can be written by everybody: chmod o-w %s"
+					     : "%s is no file",
 			 path, path);
 		return -EPERM;
 	}
@@ -151,13 +153,15 @@ static void say_diags(const struct policy_diags *d, struct str file, char *why, 
 	if (!first)
 		snprintf(why, size, "%.*s cannot be used", STR_ARG(file));
 	else if (d->n_errors > 1)
-		snprintf(why, size, "%.*s:%u:%u: %s (and %u more)", STR_ARG(file), first->line, first->column,
-			 first->text, d->n_errors - 1);
+		snprintf(why, size, "%.*s:%u:%u: %s (and %u more)", STR_ARG(file), first->line,
+			 first->column, first->text, d->n_errors - 1);
 	else
-		snprintf(why, size, "%.*s:%u:%u: %s", STR_ARG(file), first->line, first->column, first->text);
+		snprintf(why, size, "%.*s:%u:%u: %s", STR_ARG(file), first->line, first->column,
+			 first->text);
 }
 
-static int set_parse(struct rule_set *set, struct str policy, struct str prices, char *why, size_t why_size)
+static int set_parse(struct rule_set *set, struct str policy, struct str prices, char *why,
+		     size_t why_size)
 {
 	auto_free struct policy_diags *diags = calloc(1, sizeof(*diags));
 	const struct config *c = set->agent->config;
@@ -270,7 +274,8 @@ static void on_folder(void *arg, uint32_t mask, const char *name)
 
 	(void)mask;
 	(void)name;
-	loop_timer(&a->loop, &a->rules->timer, a->loop.now_ns + RELOAD_DELAY_NS, on_reload_timer, a);
+	loop_timer(&a->loop, &a->rules->timer, a->loop.now_ns + RELOAD_DELAY_NS, on_reload_timer,
+		   a);
 }
 
 static void watch_folder(struct agent *a, const char *file)
@@ -287,7 +292,8 @@ static void watch_folder(struct agent *a, const char *file)
 		str_copy(folder, sizeof(folder), STR("."));
 	else
 		slash[slash == folder] = '\0';
-	id = notify_add(a->notify, folder, IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE | IN_ATTRIB | IN_ONLYDIR,
+	id = notify_add(a->notify, folder,
+			IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE | IN_ATTRIB | IN_ONLYDIR,
 			on_folder, a);
 	if (id > 0)
 		r->folders[r->n_folders++] = id;
@@ -300,8 +306,10 @@ static void unwatch_folders(struct agent *a)
 	a->rules->n_folders = 0;
 }
 
-/* Calls fn for each file that the rules come from: those of the set in force, or at least the policy. */
-static void each_file(struct agent *a, void (*fn)(struct agent *a, const char *path, void *arg), void *arg)
+/* Calls fn for each file that the rules come from: those of the set in force, or at least the
+ * policy. */
+static void each_file(struct agent *a, void (*fn)(struct agent *a, const char *path, void *arg),
+		      void *arg)
 {
 	const struct rule_set *set = a->rules->current;
 
@@ -380,7 +388,8 @@ static void set_in_force(struct rule_set *set)
 		agent_event(a, LOG_WARN, "key_bad", NULL, "provider %s has no usable key: %s",
 			    set->keys[i].provider, set->keys[i].state);
 	}
-	agent_event(a, LOG_INFO, "policy", NULL, "policy in force generation=%llu providers=%u without_key=%u",
+	agent_event(a, LOG_INFO, "policy", NULL,
+		    "policy in force generation=%llu providers=%u without_key=%u",
 		    (unsigned long long)set->generation, set->n_keys, bad);
 	unwatch_folders(a);
 	each_file(a, watch_file, NULL);
@@ -504,7 +513,8 @@ int rules_send(struct agent *a, int channel)
 	for (unsigned i = 0; !err && i < set->n_keys; i++)
 		err = send_key(channel, &set->keys[i]);
 	if (!err)
-		err = ipc_send_wait(channel, MSG_COMMIT, 0, &msg, sizeof(msg), NULL, 0, SEND_TIMEOUT_MS);
+		err = ipc_send_wait(channel, MSG_COMMIT, 0, &msg, sizeof(msg), NULL, 0,
+				    SEND_TIMEOUT_MS);
 	return err;
 }
 
@@ -517,10 +527,10 @@ void rules_key_refused(struct agent *a, const char *provider)
 
 		if (strcmp(k->provider, provider) || strcmp(k->state, "ok"))
 			continue;
-		snprintf(k->state, sizeof(k->state), "the provider refused this key: replace it (%.40s)",
-			 k->source);
-		agent_event(a, LOG_WARN, "key_refused", NULL, "provider %s refused its key source=%s", k->provider,
-			    k->source);
+		snprintf(k->state, sizeof(k->state),
+			 "the provider refused this key: replace it (%.40s)", k->source);
+		agent_event(a, LOG_WARN, "key_refused", NULL,
+			    "provider %s refused its key source=%s", k->provider, k->source);
 	}
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The rules in force: the policy's text, the price table and the providers' keys. They are read together,
- * checked whole, and handed to the workers as one generation; a mistake leaves the old ones in force.
+ * The rules in force: the policy's text, the price table and the providers' keys. They are read
+ * together, checked whole, and handed to the workers as one generation; a mistake leaves the old
+ * ones in force.
  */
 #pragma once
 
@@ -9,12 +10,13 @@
 
 struct rule_set;
 
-/* Reads the rules for the first time and watches their files. Without a usable policy there is none. */
+/* Reads the rules for the first time and watches their files. Without a usable policy there is
+ * none. */
 int rules_init(struct agent *a);
 void rules_fini(struct agent *a);
 /*
- * Reads the files again. 0: the new rules are in force, or will be when their key commands have ended;
- * negative errno: the old ones stay, and rules_error() says why.
+ * Reads the files again. 0: the new rules are in force, or will be when their key commands have
+ * ended; negative errno: the old ones stay, and rules_error() says why.
  */
 int rules_reload(struct agent *a);
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A sandbox is known by its cgroup's id; its path may be reused by another one.
+ * Theory of operation. A sandbox is known by its cgroup's id; its path may be reused by another
+ * one.
  *
- *   add:   id -> workers (they know the label before a stamp with it can arrive) -> programs and label ->
- *          state file -> doors
- *   lives: cgroup.events, the first seconds after a change and a slow sweep make us look at the processes:
- *          each network namespace they use gets a door, and one that none uses any more loses it. (A
- *          container's first process switches its namespace after the cgroup was made, and nothing tells.)
- *   ends:  the directory is gone, or has another id: programs off, doors closed, workers told.
+ *   add:   id -> workers (they know the label before a stamp with it can arrive) -> programs and
+ * label -> state file -> doors lives: cgroup.events, the first seconds after a change and a slow
+ * sweep make us look at the processes: each network namespace they use gets a door, and one that
+ * none uses any more loses it. (A container's first process switches its namespace after the cgroup
+ * was made, and nothing tells.) ends:  the directory is gone, or has another id: programs off,
+ * doors closed, workers told.
  *
  * An open listener keeps a namespace alive, so doors must be given up for namespaces to die.
  */
@@ -30,9 +31,12 @@
 #include "common/log.h"
 
 /* Rationale: runc switches namespaces within some 20 ms; slow hosts and hooks take seconds. */
-static const unsigned probe_steps_ms[] = { 2, 5, 10, 10, 20, 20, 50, 50, 100, 200, 500, 1000, 2000 };
+static const unsigned probe_steps_ms[] = {
+	2, 5, 10, 10, 20, 20, 50, 50, 100, 200, 500, 1000, 2000
+};
 #define SWEEP_NS (5 * NSEC_PER_SEC)
-/* Rationale: an engine tells of a container once it runs, some 200 ms; clients wait no longer than this. */
+/* Rationale: an engine tells of a container once it runs, some 200 ms; clients wait no longer than
+ * this. */
 #define ENGINE_WAIT_NS (3 * NSEC_PER_SEC)
 /* Rationale: the host's ports may come free again; trying costs a process. */
 #define HOST_DOOR_RETRY_NS (60 * NSEC_PER_SEC)
@@ -69,7 +73,8 @@ static bool netns_is_host(const struct agent *a, uint64_t dev, uint64_t ino)
 	return dev == a->host_netns_dev && ino == a->host_netns_ino;
 }
 
-/* The namespace may have changed, or the number may be another process's by now: only what is opened counts. */
+/* The namespace may have changed, or the number may be another process's by now: only what is
+ * opened counts. */
 static struct door *door_for_pid(struct sandbox *sb, pid_t pid)
 {
 	auto_close int fd = netns_open(pid);
@@ -101,7 +106,8 @@ static void scan_add(struct door_scan *s, pid_t pid, uint64_t dev, uint64_t ino)
 		return;
 	}
 	if (s->n == SANDBOX_DOORS_MAX) {
-		log_limited(LOG_WARN, "a sandbox has too many network namespaces, some get no door cgroup=%s",
+		log_limited(LOG_WARN,
+			    "a sandbox has too many network namespaces, some get no door cgroup=%s",
 			    log_quote(str_of(s->sb->info.path)));
 		return;
 	}
@@ -143,7 +149,8 @@ static void sandbox_doors(struct sandbox *sb)
 	memcpy(sb->doors, s.doors, sizeof(s.doors));
 	sb->n_doors = s.n;
 	sb->info.n_procs = s.n_procs;
-	/* New references were taken before old ones go: a door that stays is not closed in between. */
+	/* New references were taken before old ones go: a door that stays is not closed in between.
+	 */
 	for (unsigned i = 0; i < n_old; i++)
 		door_put(old[i]);
 	sb->info.n_doors = s.n + !!sb->run_door;
@@ -190,7 +197,8 @@ void sandbox_probe(struct sandbox *sb)
 		sandbox_end(sb, "the cgroup is gone");
 		return;
 	}
-	if (sb->info.origin == ORIGIN_RUN && !sb->run_conn && cgroup_populated(sb->cgroup_fd) == 0) {
+	if (sb->info.origin == ORIGIN_RUN && !sb->run_conn &&
+	    cgroup_populated(sb->cgroup_fd) == 0) {
 		sandbox_remove_run(sb);
 		return;
 	}
@@ -203,7 +211,8 @@ static void on_probe(void *arg)
 
 	if (sb->probe_step < ARRAY_SIZE(probe_steps_ms))
 		loop_timer(&sb->agent->loop, &sb->probe_timer,
-			   sb->agent->loop.now_ns + probe_steps_ms[sb->probe_step++] * NSEC_PER_MSEC,
+			   sb->agent->loop.now_ns +
+				   probe_steps_ms[sb->probe_step++] * NSEC_PER_MSEC,
 			   on_probe, sb);
 	sandbox_probe(sb);
 }
@@ -317,11 +326,14 @@ static void say_why(const char *path, int err, char *why, size_t size)
 	if (err == -ENOENT)
 		snprintf(why, size, "there is no cgroup %s", path);
 	else if (err == -EPERM)
-		snprintf(why, size,
-			 "the kernel refuses programs on %s: another program is attached there or above it "
-			 "alone (bpftool cgroup tree)", path);
+		snprintf(
+			why, size,
+			"the kernel refuses programs on %s: another program is attached there or above it "
+			"alone (bpftool cgroup tree)",
+			path);
 	else if (err == -ENOSPC)
-		snprintf(why, size, "there are %u sandboxes, which is the limit: end some", GATE_SANDBOX_MAX);
+		snprintf(why, size, "there are %u sandboxes, which is the limit: end some",
+			 GATE_SANDBOX_MAX);
 	else
 		snprintf(why, size, "%s cannot be labelled: %s", path, errno_text(err));
 }
@@ -370,8 +382,8 @@ int sandbox_add(struct agent *a, const struct sandbox_request *req, struct sandb
 	}
 	state_save_soon(a);
 	agent_event(a, req->origin == ORIGIN_UNLABELLED ? LOG_DEBUG : LOG_INFO,
-		    req->origin == ORIGIN_UNLABELLED ? "sandbox" : "label", sb, "cgroup is a sandbox now id=%u",
-		    sb->info.label_id);
+		    req->origin == ORIGIN_UNLABELLED ? "sandbox" : "label", sb,
+		    "cgroup is a sandbox now id=%u", sb->info.label_id);
 	sandbox_doors(sb);
 	sandbox_probe_soon(sb);
 	*ret = sb;
@@ -415,7 +427,8 @@ static void run_name(const char *hint, char *ret, size_t size)
 	size_t n = 0;
 
 	for (; *hint && n + 1 < size; hint++)
-		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", *hint) ||
+		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_",
+			   *hint) ||
 		    (*hint == '.' && n))
 			ret[n++] = *hint;
 	ret[n] = '\0';
@@ -487,8 +500,8 @@ static void adopt_one(struct agent *a, const struct msg_sandbox *info)
 	sb->info.n_doors = sb->info.n_procs = sb->info.door_port = 0;
 	err = sandbox_attach(sb);
 	if (err) {
-		agent_event(a, LOG_ERR, "adopt_failed", sb, "the programs of a sandbox cannot be renewed: %s",
-			    errno_text(err));
+		agent_event(a, LOG_ERR, "adopt_failed", sb,
+			    "the programs of a sandbox cannot be renewed: %s", errno_text(err));
 		sandbox_free(sb);
 		return;
 	}
@@ -509,8 +522,8 @@ void sandboxes_adopt(struct agent *a)
 	state_load(a, adopt_one);
 	load_each_pinned(&a->bpf, drop_unknown_pin, a);
 	if (a->n_sandboxes)
-		agent_event(a, LOG_INFO, "adopted", NULL, "%u sandboxes of the former daemon are kept",
-			    a->n_sandboxes);
+		agent_event(a, LOG_INFO, "adopted", NULL,
+			    "%u sandboxes of the former daemon are kept", a->n_sandboxes);
 }
 
 static void on_sweep(void *arg)
@@ -524,7 +537,8 @@ static void on_sweep(void *arg)
 		next = sb->next;
 		sandbox_probe(sb);
 	}
-	if (a->config->door.host && !a->host_door && a->loop.now_ns - a->host_door_tried_ns > HOST_DOOR_RETRY_NS) {
+	if (a->config->door.host && !a->host_door &&
+	    a->loop.now_ns - a->host_door_tried_ns > HOST_DOOR_RETRY_NS) {
 		a->host_door_tried_ns = a->loop.now_ns;
 		door_open_host(a);
 	}

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sandboxes: cgroups with programs, a label and doors. Each is known to kernel, workers and state file
- * from sandbox_add() to sandbox_end().
+ * Sandboxes: cgroups with programs, a label and doors. Each is known to kernel, workers and state
+ * file from sandbox_add() to sandbox_end().
  */
 #pragma once
 
 #include "agent/agent.h"
 
-/* Rationale: one process may make many namespaces; each open door costs every worker two descriptors. */
+/* Rationale: one process may make many namespaces; each open door costs every worker two
+ * descriptors. */
 #define SANDBOX_DOORS_MAX 16
 
 struct control_conn;
@@ -20,9 +21,11 @@ struct sandbox {
 	struct msg_sandbox info;
 	unsigned level;
 	int cgroup_fd;
-	int events_wd;	/* notify id of cgroup.events; 0: none */
-	bool is_watched; /* a child of a watched parent: without an explicit label it falls back to the rules */
-	bool engine_waits; /* a container of which the engine has not told yet: its doors are held back */
+	int events_wd;	 /* notify id of cgroup.events; 0: none */
+	bool is_watched; /* a child of a watched parent: without an explicit label it falls back to
+			    the rules */
+	bool engine_waits; /* a container of which the engine has not told yet: its doors are held
+			      back */
 	struct door *doors[SANDBOX_DOORS_MAX];
 	unsigned n_doors;
 	struct door *run_door; /* of `run`: the caller's, while the caller's connection lives */
@@ -48,14 +51,15 @@ struct sandbox *sandbox_by_path(struct agent *a, const char *path);
 struct sandbox *sandbox_alive(struct agent *a, const char *path);
 
 /*
- * Labels the cgroup: tells the workers, then attaches, then opens doors. A cgroup that has a label gets
- * the new tags. 0 or negative errno with a sentence in `why`.
+ * Labels the cgroup: tells the workers, then attaches, then opens doors. A cgroup that has a label
+ * gets the new tags. 0 or negative errno with a sentence in `why`.
  */
 int sandbox_add(struct agent *a, const struct sandbox_request *req, struct sandbox **ret, char *why,
 		size_t why_size);
 /* New tags or origin for one that is there. */
 int sandbox_change(struct sandbox *sb, const char *tags, enum sandbox_origin origin);
-/* The label is taken off or the cgroup is gone: programs off, doors closed, workers told, memory freed. */
+/* The label is taken off or the cgroup is gone: programs off, doors closed, workers told, memory
+ * freed. */
 void sandbox_end(struct sandbox *sb, const char *why);
 
 /* Looks at its processes: doors in their namespaces, or the end of the sandbox. May free it. */

@@ -27,7 +27,8 @@ struct selftest {
 	bool attached;
 };
 
-/* A child that makes a namespace tells its end through the pipe and waits; we open the namespace. */
+/* A child that makes a namespace tells its end through the pipe and waits; we open the namespace.
+ */
 static int make_netns(void)
 {
 	int ready[2], go[2], pidfd = -1, fd;
@@ -40,7 +41,8 @@ static int make_netns(void)
 	if (!pid) {
 		spawn_child_signals();
 		close(go[1]);
-		if (unshare(CLONE_NEWNET) < 0 || write(ready[1], "", 1) != 1 || read(go[0], &byte, 1) < 0)
+		if (unshare(CLONE_NEWNET) < 0 || write(ready[1], "", 1) != 1 ||
+		    read(go[0], &byte, 1) < 0)
 			_exit(1);
 		_exit(0);
 	}
@@ -84,8 +86,8 @@ static const char *read_stamp(const struct selftest *t, int conn)
 		return "the connection brought nothing";
 	if (getsockopt(conn, STAMP_SOL, STAMP_GET, &s, &len) < 0)
 		return "a connection arrived without a stamp";
-	if (s.version != STAMP_VERSION || s.cgroup_id != t->label.cgroup_id || s.label_id != t->label.label_id ||
-	    s.netns_cookie != t->door.netns_cookie)
+	if (s.version != STAMP_VERSION || s.cgroup_id != t->label.cgroup_id ||
+	    s.label_id != t->label.label_id || s.netns_cookie != t->door.netns_cookie)
 		return "a stamp names another sandbox";
 	if (s.peer != STAMP_PEER_AGREES)
 		return "the stamp and the live peer do not agree";
@@ -123,12 +125,15 @@ static const char *selftest_steps(struct selftest *t)
 	if (t->netns_fd < 0)
 		return "no network namespace can be made";
 	/* An id that no sandbox ever has. */
-	t->label = (struct gate_label){ .label_id = UINT32_MAX, .label_gen = 1, .level = cgroup_level(t->path),
+	t->label = (struct gate_label){ .label_id = UINT32_MAX,
+					.label_gen = 1,
+					.level = cgroup_level(t->path),
 					.cgroup_id = cgroup_id(t->cgroup_fd) };
 	if (load_sandbox(&a->bpf, t->cgroup_fd, &t->label))
 		return "the programs cannot be attached to a cgroup";
 	t->attached = true;
-	if (door_listen(&a->bpf, a->gateway_cg, t->netns_fd, UINT64_MAX, SELFTEST_PORT, SELFTEST_PORT, &t->door))
+	if (door_listen(&a->bpf, a->gateway_cg, t->netns_fd, UINT64_MAX, SELFTEST_PORT,
+			SELFTEST_PORT, &t->door))
 		return "no door can be opened in a network namespace";
 	return try_connect(t);
 }
@@ -138,7 +143,8 @@ int selftest_run(struct agent *a)
 	struct selftest t = { .agent = a, .cgroup_fd = -1, .netns_fd = -1 };
 	const char *why;
 
-	if (snprintf(t.path, sizeof(t.path), "%s/selftest", a->config->cgroup.parent.s) >= (int)sizeof(t.path))
+	if (snprintf(t.path, sizeof(t.path), "%s/selftest", a->config->cgroup.parent.s) >=
+	    (int)sizeof(t.path))
 		return -ENAMETOOLONG;
 	why = selftest_steps(&t);
 	if (t.door.n_fds)

@@ -9,12 +9,12 @@
 #include "agent/sandbox.h"
 #include "common/log.h"
 
-#define STATE_FILE "agent.state"
-#define STATE_NEW  "agent.state.new"
+#define STATE_FILE  "agent.state"
+#define STATE_NEW   "agent.state.new"
 #define STATE_MAGIC 0x31544154534c5053ULL /* "SPLSTAT1" */
 /* Rationale: one write of the file reserves this many ids, so that a label costs no extra write. */
 #define STATE_IDS_AHEAD 256
-#define STATE_DELAY_NS (100 * NSEC_PER_MSEC)
+#define STATE_DELAY_NS	(100 * NSEC_PER_MSEC)
 
 struct state_header {
 	uint64_t magic;
@@ -70,13 +70,17 @@ int state_save(struct agent *a)
 	int err;
 
 	loop_untimer(&a->loop, &a->save_timer);
-	fd = openat(a->state_dir, STATE_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = openat(a->state_dir, STATE_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+		    0600);
 	err = fd < 0 ? -errno : state_write(a, fd);
 	if (!err && renameat(a->state_dir, STATE_NEW, a->state_dir, STATE_FILE) < 0)
 		err = -errno;
 	if (err)
-		log_limited(LOG_ERR, "the state file cannot be written, labels are lost with the daemon: free "
-				     "some disk file=%s error=%s", STATE_FILE, errno_text(err));
+		log_limited(
+			LOG_ERR,
+			"the state file cannot be written, labels are lost with the daemon: free "
+			"some disk file=%s error=%s",
+			STATE_FILE, errno_text(err));
 	return err;
 }
 
@@ -139,13 +143,16 @@ void state_load(struct agent *a, state_sandbox_fn fn)
 	if (fd < 0 || !read_all(fd, &head, sizeof(head)) || head.magic != STATE_MAGIC ||
 	    !head.reserved_label_id) {
 		/* The wall clock keeps new ids above the lost ones. */
-		a->next_label_id = a->reserved_label_id = (uint32_t)(a->loop.wall_ns / NSEC_PER_SEC);
-		log_warn("the state file is damaged, labels have to be given again file=%s", STATE_FILE);
+		a->next_label_id = a->reserved_label_id =
+			(uint32_t)(a->loop.wall_ns / NSEC_PER_SEC);
+		log_warn("the state file is damaged, labels have to be given again file=%s",
+			 STATE_FILE);
 		return;
 	}
 	a->next_label_id = a->reserved_label_id = head.reserved_label_id;
 	boot_id(boot);
-	if (memcmp(boot, head.boot_id, sizeof(boot)) || head.record_bytes != sizeof(struct msg_sandbox))
+	if (memcmp(boot, head.boot_id, sizeof(boot)) ||
+	    head.record_bytes != sizeof(struct msg_sandbox))
 		return;
 	for (uint32_t i = 0; i < head.count; i++) {
 		struct msg_sandbox info;

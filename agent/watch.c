@@ -12,7 +12,8 @@
 #include "agent/state.h"
 #include "common/log.h"
 
-/* Rationale: the engine knows a container before its cgroup exists, but may be busy or restarting. */
+/* Rationale: the engine knows a container before its cgroup exists, but may be busy or restarting.
+ */
 static const unsigned engine_delays_ms[] = { 50, 500, 2000, 10000 };
 /* Rationale: a configuration that lists more parents is a mistake. */
 #define WATCH_MAX 64
@@ -116,12 +117,15 @@ static void engine_retry(struct sandbox *sb)
 	if (sb->engine_tries == 2)
 		sandbox_release_doors(sb);
 	if (sb->engine_tries == ARRAY_SIZE(engine_delays_ms)) {
-		log_limited(LOG_WARN, "the container engine knows nothing of a container: is the socket in "
-				      "`docker` right? cgroup=%s", log_quote(str_of(sb->info.path)));
+		log_limited(LOG_WARN,
+			    "the container engine knows nothing of a container: is the socket in "
+			    "`docker` right? cgroup=%s",
+			    log_quote(str_of(sb->info.path)));
 		return;
 	}
 	delay = engine_delays_ms[sb->engine_tries++] * NSEC_PER_MSEC;
-	loop_timer(&sb->agent->loop, &sb->engine_timer, sb->agent->loop.now_ns + delay, on_engine_timer, sb);
+	loop_timer(&sb->agent->loop, &sb->engine_timer, sb->agent->loop.now_ns + delay,
+		   on_engine_timer, sb);
 }
 
 static bool is_container(const struct agent *a, const char *path)
@@ -152,7 +156,8 @@ static void child_seen(void *arg, const char *name)
 	struct label_facts facts = { .path = path, .container = "", .image = "" };
 	struct sandbox *sb;
 
-	if (snprintf(path, sizeof(path), "%s/%s", w->path[1] ? w->path : "", name) >= (int)sizeof(path))
+	if (snprintf(path, sizeof(path), "%s/%s", w->path[1] ? w->path : "", name) >=
+	    (int)sizeof(path))
 		return;
 	sb = sandbox_alive(a, path);
 	if (sb) {
@@ -166,9 +171,11 @@ static void child_seen(void *arg, const char *name)
 	if (label_allowed(a, path, why, sizeof(why)))
 		return;
 	req.engine_waits = is_container(a, path);
-	req.origin = label_by_rules(a, &facts, tags, sizeof(tags)) ? ORIGIN_RULE : ORIGIN_UNLABELLED;
+	req.origin =
+		label_by_rules(a, &facts, tags, sizeof(tags)) ? ORIGIN_RULE : ORIGIN_UNLABELLED;
 	if (sandbox_add(a, &req, &sb, why, sizeof(why))) {
-		log_limited(LOG_WARN, "a child of a watched cgroup is no sandbox cgroup=%s error=%s",
+		log_limited(LOG_WARN,
+			    "a child of a watched cgroup is no sandbox cgroup=%s error=%s",
 			    log_quote(str_of(path)), why);
 		return;
 	}
@@ -189,7 +196,8 @@ static void on_parent(void *arg, uint32_t mask, const char *name)
 		child_seen(w, name);
 		return;
 	}
-	if (snprintf(path, sizeof(path), "%s/%s", w->path[1] ? w->path : "", name) < (int)sizeof(path)) {
+	if (snprintf(path, sizeof(path), "%s/%s", w->path[1] ? w->path : "", name) <
+	    (int)sizeof(path)) {
 		sb = sandbox_by_path(w->agent, path);
 		if (sb)
 			sandbox_probe(sb);
@@ -213,11 +221,13 @@ static void watched_scan(struct watched *w)
 		return;
 	if (!w->notify_id) {
 		snprintf(path, sizeof(path), "%s%s", a->cg.path, w->path);
-		err = notify_add(a->notify, path, IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_ONLYDIR,
-				 on_parent, w);
+		err = notify_add(a->notify, path,
+				 IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_ONLYDIR, on_parent, w);
 		if (err < 0) {
-			log_warn("a parent of sandboxes cannot be watched, it is looked at every 5 s only "
-				 "path=%s error=%s", w->path, errno_text(err));
+			log_warn(
+				"a parent of sandboxes cannot be watched, it is looked at every 5 s only "
+				"path=%s error=%s",
+				w->path, errno_text(err));
 		} else {
 			w->notify_id = err;
 			w->cgroup_id = id;
@@ -239,8 +249,9 @@ static void watched_create(struct agent *a, const char *path)
 	auto_close int fd = path[1] ? cgroup_create(&a->cg, path) : -1;
 
 	if (path[1] && fd < 0)
-		log_warn("cgroup.watch names a cgroup that does not exist and cannot be made path=%s error=%s",
-			 path, errno_text(fd));
+		log_warn(
+			"cgroup.watch names a cgroup that does not exist and cannot be made path=%s error=%s",
+			path, errno_text(fd));
 }
 
 /* Of a former configuration. */

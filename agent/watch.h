@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parents whose children are sandboxes by themselves (cgroup.watch), the rules that label them, and what
- * the container engine knows of them.
+ * Parents whose children are sandboxes by themselves (cgroup.watch), the rules that label them, and
+ * what the container engine knows of them.
  */
 #pragma once
 
@@ -16,5 +16,6 @@ void watch_fini(struct agent *a);
 void watch_scan(struct agent *a);
 /* Asks the policy's rules again, unless an operator gave the label. */
 void watch_apply_rules(struct sandbox *sb);
-/* An operator took the label off: true if the cgroup stays a sandbox, by a rule or without a tag. */
+/* An operator took the label off: true if the cgroup stays a sandbox, by a rule or without a tag.
+ */
 bool watch_fall_back(struct sandbox *sb);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Entry points. sp_* run on each sandbox's cgroup, sp_gw_* on the gateway's own, which has none of the
- * others: its traffic is exempt because nothing is attached there that could touch it.
+ * Entry points. sp_* run on each sandbox's cgroup, sp_gw_* on the gateway's own, which has none of
+ * the others: its traffic is exempt because nothing is attached there that could touch it.
  *
- * Only UAPI contexts are read, so no kernel type information is needed. Nothing here may need a helper
- * that Linux 6.1 lacks: cgroup_skb has no netns cookie there, which is why the cross-check looks up the
- * peer in the packet's own namespace instead.
+ * Only UAPI contexts are read, so no kernel type information is needed. Nothing here may need a
+ * helper that Linux 6.1 lacks: cgroup_skb has no netns cookie there, which is why the cross-check
+ * looks up the peer in the packet's own namespace instead.
  */
 #include <linux/bpf.h>
 
@@ -38,7 +38,7 @@ static __always_inline void budget_add(__u64 cgroup_id, __s64 n)
 /* ---------------------------------------------------------------- sandbox: connect */
 
 static __always_inline void stamp_fill(struct bpf_sock_addr *ctx, const struct gate_dest *dest,
-					const struct gate_label *label, __u32 why, struct stamp *s)
+				       const struct gate_label *label, __u32 why, struct stamp *s)
 {
 	s->version = STAMP_VERSION;
 	s->label_id = label->label_id;
@@ -101,7 +101,8 @@ static __always_inline int sandbox_connect(struct bpf_sock_addr *ctx, const stru
 			v.reason = GATE_DENY_STORAGE;
 		}
 	} else if (client && v.action != GATE_KEEP && client->pending == GATE_PENDING_STAMPED) {
-		/* An earlier connect() of this socket went to the door and failed before its SYN. */
+		/* An earlier connect() of this socket went to the door and failed before its SYN.
+		 */
 		client->pending = GATE_PENDING_NONE;
 	}
 	count(v.reason);
@@ -194,7 +195,8 @@ static __always_inline __u32 handoff_insert(struct bpf_sock_ops *ctx, struct gat
 	return GATE_HANDED;
 }
 
-/* Nothing can be refused here; a connection without an entry arrives bare, and the gateway refuses it. */
+/* Nothing can be refused here; a connection without an entry arrives bare, and the gateway refuses
+ * it. */
 static __always_inline void sandbox_hand_over(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -208,7 +210,8 @@ static __always_inline void sandbox_hand_over(struct bpf_sock_ops *ctx)
 	client->pending = GATE_PENDING_NONE;
 	count(handoff_insert(ctx, client));
 	/* So that the entry goes when the handshake fails. */
-	bpf_sock_ops_cb_flags_set(ctx, (int)ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	bpf_sock_ops_cb_flags_set(ctx,
+				  (int)ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 static __always_inline void sandbox_take_back(struct bpf_sock_ops *ctx)
@@ -244,7 +247,8 @@ int sp_sockops(struct bpf_sock_ops *ctx)
 	return 1;
 }
 
-/* ---------------------------------------------------------------- sandbox: in place, refusing nothing */
+/* ---------------------------------------------------------------- sandbox: in place, refusing
+ * nothing */
 
 SEC("cgroup/sock_create")
 int sp_create(struct bpf_sock *ctx)
@@ -255,8 +259,8 @@ int sp_create(struct bpf_sock *ctx)
 }
 
 /*
- * Attached first of all, because attaching a program that uses the storage is what makes it: the agent
- * can then write the label before the programs that stamp are attached.
+ * Attached first of all, because attaching a program that uses the storage is what makes it: the
+ * agent can then write the label before the programs that stamp are attached.
  */
 SEC("cgroup_skb/egress")
 int sp_egress(struct __sk_buff *ctx)
@@ -286,8 +290,8 @@ static __always_inline __u32 gateway_take(struct bpf_sock_ops *ctx, struct bpf_s
 		*conn = *entry;
 	cgroup_id = entry->cgroup_id;
 	/*
-	 * The deletion decides: when the client took the entry back in the meantime, its memory may belong
-	 * to another connection already, and what was copied counts for nothing.
+	 * The deletion decides: when the client took the entry back in the meantime, its memory may
+	 * belong to another connection already, and what was copied counts for nothing.
 	 */
 	if (bpf_map_delete_elem(&sp_handoff, &tuple)) {
 		if (conn)
@@ -312,8 +316,8 @@ int sp_gw_sockops(struct bpf_sock_ops *ctx)
 }
 
 /*
- * Without a stamp the kernel's own answer to an unknown level stays: ENOPROTOOPT. (Programs of this type
- * may only leave the error or turn it into success before Linux 5.18.)
+ * Without a stamp the kernel's own answer to an unknown level stays: ENOPROTOOPT. (Programs of this
+ * type may only leave the error or turn it into success before Linux 5.18.)
  */
 SEC("cgroup/getsockopt")
 int sp_gw_getopt(struct bpf_sockopt *ctx)
@@ -323,7 +327,8 @@ int sp_gw_getopt(struct bpf_sockopt *ctx)
 	struct bpf_sock *sk = ctx->sk;
 
 	if (ctx->level != STAMP_SOL || ctx->optname != STAMP_GET) {
-		/* The kernel copies a page at most for us; 0 says to take its own answer as it is. */
+		/* The kernel copies a page at most for us; 0 says to take its own answer as it is.
+		 */
 		if (ctx->optlen > 4096)
 			ctx->optlen = 0;
 		return 1;
@@ -334,7 +339,8 @@ int sp_gw_getopt(struct bpf_sockopt *ctx)
 	if (!conn)
 		return 1;
 	*out = *conn;
-	/* volatile: the compiler would make one store of eight bytes of the two, which the verifier refuses. */
+	/* volatile: the compiler would make one store of eight bytes of the two, which the verifier
+	 * refuses. */
 	*(volatile __s32 *)&ctx->optlen = sizeof(*out);
 	*(volatile __s32 *)&ctx->retval = 0;
 	return 1;
@@ -379,9 +385,9 @@ static __always_inline void gateway_check_peer(struct __sk_buff *ctx)
 	if (!conn || conn->peer != STAMP_PEER_UNKNOWN)
 		return;
 	tuple_of_peer(sk, &tuple);
-	peer = bpf_sk_lookup_tcp(ctx, &tuple,
-				 sk->family == GATE_AF_INET ? sizeof(tuple.ipv4) : sizeof(tuple.ipv6),
-				 BPF_F_CURRENT_NETNS, 0);
+	peer = bpf_sk_lookup_tcp(
+		ctx, &tuple, sk->family == GATE_AF_INET ? sizeof(tuple.ipv4) : sizeof(tuple.ipv6),
+		BPF_F_CURRENT_NETNS, 0);
 	if (!peer)
 		return;
 	/* Not found among the connections, but somebody listens there: the peer is gone. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Addresses: v4, v6 and v4 in v6, as four words in network byte order. Pure; also compiles natively.
+ * Addresses: v4, v6 and v4 in v6, as four words in network byte order. Pure; also compiles
+ * natively.
  */
 #pragma once
 
@@ -10,9 +11,9 @@
 #define GATE_AF_INET  2
 #define GATE_AF_INET6 10
 
-#define GATE_SOCK_STREAM    1
-#define GATE_IPPROTO_TCP    6
-#define GATE_IPPROTO_MPTCP  262
+#define GATE_SOCK_STREAM   1
+#define GATE_IPPROTO_TCP   6
+#define GATE_IPPROTO_MPTCP 262
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define GATE_BE32(x)                                                                               \
@@ -47,8 +48,8 @@ static inline __attribute__((always_inline)) void gate_dest_unmap(struct gate_de
 }
 
 /*
- * The addresses at which the door listens. The unspecified address counts too: connect() takes it for
- * loopback, and the stamp has to be there when the connection arrives.
+ * The addresses at which the door listens. The unspecified address counts too: connect() takes it
+ * for loopback, and the stamp has to be there when the connection arrives.
  */
 static inline __attribute__((always_inline)) int gate_is_loopback(const struct gate_dest *d)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The decisions, as pure functions over small structs: no context, no map, no helper. The hooks gather
- * facts, call one of these and do what it says; tests/unit/test_decide.c calls the same functions.
+ * The decisions, as pure functions over small structs: no context, no map, no helper. The hooks
+ * gather facts, call one of these and do what it says; tests/unit/test_decide.c calls the same
+ * functions.
  */
 #pragma once
 
@@ -33,8 +34,8 @@ static inline __attribute__((always_inline)) __u32 gate_inflight_max(__u32 confi
 }
 
 /* Is it worth looking for a door there? */
-static inline __attribute__((always_inline)) int gate_may_be_door(const struct gate_dest *d, __u32 type,
-								   __u32 protocol)
+static inline __attribute__((always_inline)) int gate_may_be_door(const struct gate_dest *d,
+								  __u32 type, __u32 protocol)
 {
 	return type == GATE_SOCK_STREAM &&
 	       (protocol == GATE_IPPROTO_TCP || protocol == GATE_IPPROTO_MPTCP) && d->port &&
@@ -50,7 +51,8 @@ gate_decide_connect(const struct gate_facts *f)
 		return v;
 	v.action = GATE_REFUSE;
 	if (f->pending == GATE_PENDING_STAMPED && f->pending_level > f->level) {
-		/* Programs run from the socket's cgroup upwards: the innermost label names the socket. */
+		/* Programs run from the socket's cgroup upwards: the innermost label names the
+		 * socket. */
 		v.action = GATE_KEEP;
 		v.reason = GATE_STAMP_KEPT;
 	} else if (!f->label_id) {
@@ -68,12 +70,14 @@ gate_decide_connect(const struct gate_facts *f)
 }
 
 /*
- * The live peer against the stamp: the socket at the other end lies below the cgroup of the label, and it
- * is the socket that was stamped. `has_client` is false when that socket carries no stamp at all.
+ * The live peer against the stamp: the socket at the other end lies below the cgroup of the label,
+ * and it is the socket that was stamped. `has_client` is false when that socket carries no stamp at
+ * all.
  */
 static inline __attribute__((always_inline)) __u32 gate_decide_peer(const struct stamp *stamp,
-								     __u64 ancestor_id, __u32 has_client,
-								     __u64 client_cookie)
+								    __u64 ancestor_id,
+								    __u32 has_client,
+								    __u64 client_cookie)
 {
 	if (ancestor_id != stamp->cgroup_id || !has_client || client_cookie != stamp->sock_cookie)
 		return STAMP_PEER_DIFFERS;

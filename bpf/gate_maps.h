@@ -9,9 +9,9 @@
 #include "bpf/gate_abi.h"
 
 /*
- * The key of eight bytes makes one value per cgroup that all programs attached there share. It is the
- * attach point's value, whatever the task's own cgroup is: sub-cgroups inherit it, passing descriptors
- * does not change it.
+ * The key of eight bytes makes one value per cgroup that all programs attached there share. It is
+ * the attach point's value, whatever the task's own cgroup is: sub-cgroups inherit it, passing
+ * descriptors does not change it.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_CGROUP_STORAGE);
@@ -35,7 +35,8 @@ struct {
 	__type(value, struct stamp);
 } sp_conn SEC(".maps");
 
-/* Not an LRU: a flood would evict another sandbox's entry. The bound per sandbox is in sp_budget. */
+/* Not an LRU: a flood would evict another sandbox's entry. The bound per sandbox is in sp_budget.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, GATE_HANDOFF_MAX);

@@ -581,11 +581,12 @@ int balances_open(int fd, unsigned writer, struct balances **ret)
 {
 	/* Openers exclude each other while the mutex may not be there yet. */
 	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	auto_free struct balances *b = calloc(1, sizeof(*b));
+	auto_free struct balances *b = NULL;
 	int err;
 
 	if (writer >= BALANCE_WRITERS_MAX)
 		return -EINVAL;
+	b = calloc(1, sizeof(*b));
 	if (!b)
 		return -ENOMEM;
 	b->writer = writer;

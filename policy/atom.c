@@ -156,7 +156,8 @@ static struct str set_canonical(struct schema *s, const struct hujson *v, struct
 		n++;
 	}
 	if (bad) {
-		schema_error(s, v, "a set of tags is written \"tag:a,tag:b\", with names of [a-z0-9-]");
+		schema_error(s, v,
+			     "a set of tags is written \"tag:a,tag:b\", with names of [a-z0-9-]");
 		return STR_NULL;
 	}
 	out = schema_alloc(s, v->text.n + 1, 1);
@@ -174,10 +175,11 @@ static struct str set_canonical(struct schema *s, const struct hujson *v, struct
 static int source_unknown(struct schema *s, const struct hujson *v, struct str text)
 {
 	if (str_eq(text, STR("(loopback)")) || memchr(text.s, '@', text.n)) {
-		schema_warn(s, v,
-			    "`%s` is a name of a tailnet and matches nobody here; write tag:, group:, "
-			    "user:, cgroup: or container:",
-			    diag_word(text).s);
+		schema_warn(
+			s, v,
+			"`%s` is a name of a tailnet and matches nobody here; write tag:, group:, "
+			"user:, cgroup: or container:",
+			diag_word(text).s);
 		return -1;
 	}
 	schema_error(s, v,
@@ -194,10 +196,11 @@ static int atom_tag(struct schema *s, const struct hujson *v, struct str text)
 	if (!memchr(text.s, ',', text.n)) {
 		if (tag_valid(text))
 			return atom_add(s, v, ATOM_TAG, text);
-		schema_error(s, v,
-			     "`%s` is no tag; it is `tag:`, a letter, then letters, digits and dashes "
-			     "in lower case, %d bytes at most",
-			     diag_word(text).s, TAG_BYTES_MAX);
+		schema_error(
+			s, v,
+			"`%s` is no tag; it is `tag:`, a letter, then letters, digits and dashes "
+			"in lower case, %d bytes at most",
+			diag_word(text).s, TAG_BYTES_MAX);
 		return -1;
 	}
 	set = set_canonical(s, v, text);
@@ -266,7 +269,8 @@ static void models_index(struct schema *s)
 				at++;
 			if (!slot) {
 				p->models[p->n_models].name = name;
-				slot = p->model_table.slots[at & p->model_table.mask] = ++p->n_models;
+				slot = p->model_table.slots[at & p->model_table.mask] =
+					++p->n_models;
 			}
 			bit_set(p->models[slot - 1].providers.w, i);
 		}

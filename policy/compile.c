@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Text -> policy: the top level of the file, the order in which its parts are read, the last checks. */
+/*
+ * Text -> policy: the top level of the file, the order in which its parts are read, the last
+ * checks.
+ */
 #include "policy/internal.h"
 
 #include <errno.h>
@@ -13,8 +16,10 @@ static const char *const unpriced_words[] = { "deny", "allow", NULL };
 
 #define DOC(m) SCHEMA_AT(struct document, m)
 static const struct schema_field policy_fields[] = {
-	{ "providers", SCHEMA_NODE, DOC(providers), .node = HUJSON_OBJECT, .help = "upstreams by name" },
-	{ "groups", SCHEMA_NODE, DOC(groups), .node = HUJSON_OBJECT, .help = "names for many sources" },
+	{ "providers", SCHEMA_NODE, DOC(providers), .node = HUJSON_OBJECT,
+	  .help = "upstreams by name" },
+	{ "groups", SCHEMA_NODE, DOC(groups), .node = HUJSON_OBJECT,
+	  .help = "names for many sources" },
 	{ "labels", SCHEMA_NODE, DOC(labels), .node = HUJSON_ARRAY, .help = "tags by rule" },
 	{ "quotas", SCHEMA_NODE, DOC(quotas), .node = HUJSON_OBJECT, .help = "budgets by name" },
 	{ "grants", SCHEMA_NODE, DOC(grants), .node = HUJSON_ARRAY, .help = "who may do what" },
@@ -33,7 +38,8 @@ static const struct schema_field policy_fields[] = {
 	{ "temp_grants", SCHEMA_REFUSED, .help = "of Aperture, deprecated" },
 	{ "sandboxes", SCHEMA_REFUSED, .help = "of Aperture" },
 	{ "revoke_streams", SCHEMA_REFUSED, .help = "end running streams of a revoked grant" },
-	{ "auto_cost_basis", SCHEMA_NO_EFFECT, .help = "of Aperture; the basis is always inferred" },
+	{ "auto_cost_basis", SCHEMA_NO_EFFECT,
+	  .help = "of Aperture; the basis is always inferred" },
 	{ "flags", SCHEMA_NO_EFFECT, .help = "of Aperture" },
 	{ "chat_models", SCHEMA_NO_EFFECT, .help = "of Aperture" },
 	{ 0 },
@@ -89,9 +95,10 @@ static void check_charges(struct schema *s)
 		unsigned n = atom_quotas(p, &p->atoms[i], seen);
 
 		if (n > POLICY_CHARGES_MAX)
-			diag_add(s->diags, true, p->atoms[i].line, 1,
-				 "the grants of `%s` charge %u quotas, and a request has %d at most",
-				 diag_word(p->atoms[i].text).s, n, POLICY_CHARGES_MAX);
+			diag_add(
+				s->diags, true, p->atoms[i].line, 1,
+				"the grants of `%s` charge %u quotas, and a request has %d at most",
+				diag_word(p->atoms[i].text).s, n, POLICY_CHARGES_MAX);
 	}
 }
 
@@ -107,9 +114,10 @@ static void check_roles(struct schema *s, const struct hujson *grants)
 	if (!grants || !grants->n)
 		diag_add(s->diags, false, 0, 0, "no `grants`: every request will be refused");
 	else if (!roles)
-		schema_warn(s, grants,
-			    "no grant gives a role, so every request will be refused; add { \"role\": "
-			    "\"user\" }");
+		schema_warn(
+			s, grants,
+			"no grant gives a role, so every request will be refused; add { \"role\": "
+			"\"user\" }");
 }
 
 /* ---------------------------------------------------------------- the whole */

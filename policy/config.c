@@ -7,6 +7,9 @@
 #include "policy/schema.h"
 #include "policy/units.h"
 
+/* Rationale: the balances file knows 64 writers, and the ledger is one of them. */
+#define WORKERS_MAX 63
+
 /* The struct that users see, and the memory behind its strings. */
 struct config_box {
 	struct config config;
@@ -72,7 +75,7 @@ static const char *proxy_split(struct str url, struct str *ret_host, uint16_t *r
 static void parse_proxy(struct schema *s, const struct schema_field *f, const struct hujson *v,
 			void *object)
 {
-	__typeof__(((struct config *)0)->upstream) *upstream = object;
+	struct config *c = container_of(object, struct config, upstream);
 	struct str host = STR("");
 	uint16_t port = 0;
 	const char *wrong;
@@ -91,9 +94,9 @@ static void parse_proxy(struct schema *s, const struct schema_field *f, const st
 		s->err = -ENOMEM;
 		return;
 	}
-	upstream->proxy = v->text;
-	upstream->proxy_host = (struct str){ copy, host.n };
-	upstream->proxy_port = port;
+	c->upstream.proxy = v->text;
+	c->upstream.proxy_host = (struct str){ copy, host.n };
+	c->upstream.proxy_port = port;
 }
 
 #define DOOR(m)	  SCHEMA_AT(__typeof__(((struct config *)0)->door), m)
@@ -105,7 +108,8 @@ static void parse_proxy(struct schema *s, const struct schema_field *f, const st
 #define TOP(m)	  SCHEMA_AT(struct config, m)
 
 static const struct schema_field door_fields[] = {
-	{ "port", SCHEMA_UINT, DOOR(port), .min = 1, .max = 65535, .help = "first port of the door" },
+	{ "port", SCHEMA_UINT, DOOR(port), .min = 1, .max = 65535,
+	  .help = "first port of the door" },
 	{ "port_range", SCHEMA_UINT, DOOR(port_range), .min = 1, .max = 256,
 	  .help = "how many ports are tried" },
 	{ "host", SCHEMA_BOOL, DOOR(host), .help = "open it in the host's network namespace too" },
@@ -130,19 +134,23 @@ static const struct schema_field users_fields[] = {
 
 static const struct schema_field upstream_fields[] = {
 	{ "proxy", SCHEMA_CUSTOM, .parse = parse_proxy, .help = "\"http://HOST:PORT\" or \"\"" },
-	{ "ca_file", SCHEMA_PATH, UP(ca_file), .help = "certificates trusted instead of the system's" },
+	{ "ca_file", SCHEMA_PATH, UP(ca_file),
+	  .help = "certificates trusted instead of the system's" },
 	{ "connect_timeout", SCHEMA_DURATION, UP(connect_timeout_ns), .help = "name, TCP and TLS" },
 	{ "first_byte_timeout", SCHEMA_DURATION, UP(first_byte_timeout_ns),
 	  .help = "from the end of the request to the answer's head" },
-	{ "idle_timeout", SCHEMA_DURATION, UP(idle_timeout_ns), .help = "silence inside an answer" },
+	{ "idle_timeout", SCHEMA_DURATION, UP(idle_timeout_ns),
+	  .help = "silence inside an answer" },
 	{ "max_idle_connections", SCHEMA_UINT, UP(max_idle_connections), .max = 65536,
 	  .help = "kept open to each provider" },
 	{ 0 },
 };
 
 static const struct schema_field client_fields[] = {
-	{ "head_timeout", SCHEMA_DURATION, CLIENT(head_timeout_ns), .help = "for a request's head" },
-	{ "idle_timeout", SCHEMA_DURATION, CLIENT(idle_timeout_ns), .help = "between two requests" },
+	{ "head_timeout", SCHEMA_DURATION, CLIENT(head_timeout_ns),
+	  .help = "for a request's head" },
+	{ "idle_timeout", SCHEMA_DURATION, CLIENT(idle_timeout_ns),
+	  .help = "between two requests" },
 	{ "body_limit", SCHEMA_SIZE, CLIENT(body_limit_bytes), .help = "of one request" },
 	{ "body_memory", SCHEMA_SIZE, CLIENT(body_memory_bytes), .help = "of all held at once" },
 	{ "max_connections", SCHEMA_UINT, CLIENT(max_connections), .min = 1, .max = 1 << 20,
@@ -166,13 +174,17 @@ static const struct schema_field config_fields[] = {
 	{ "pin_dir", SCHEMA_PATH, TOP(pin_dir), .help = "pinned BPF objects" },
 	{ "policy", SCHEMA_PATH, TOP(policy), .help = "the policy file" },
 	{ "prices", SCHEMA_PATH, TOP(prices), .help = "a price table; \"\": the built-in one" },
-	{ "workers", SCHEMA_UINT, TOP(workers), .max = 64, .help = "gateway processes; 0: one a core" },
-	{ "log_level", SCHEMA_CUSTOM, .parse = parse_log_level, .help = "err, warn, info, debug, trace" },
+	{ "workers", SCHEMA_UINT, TOP(workers), .max = WORKERS_MAX,
+	  .help = "gateway processes; 0: one a core" },
+	{ "log_level", SCHEMA_CUSTOM, .parse = parse_log_level,
+	  .help = "err, warn, info, debug, trace" },
 	{ "door", SCHEMA_OBJECT, TOP(door), .table = door_fields, .help = "where sandboxes knock" },
 	{ "cgroup", SCHEMA_OBJECT, TOP(cgroup), .table = cgroup_fields, .help = "which cgroups" },
 	{ "users", SCHEMA_OBJECT, TOP(users), .table = users_fields, .help = "users of the roles" },
-	{ "docker", SCHEMA_PATH, TOP(docker), .help = "the container runtime's socket; \"\": none" },
-	{ "upstream", SCHEMA_OBJECT, TOP(upstream), .table = upstream_fields, .help = "to providers" },
+	{ "docker", SCHEMA_PATH, TOP(docker),
+	  .help = "the container runtime's socket; \"\": none" },
+	{ "upstream", SCHEMA_OBJECT, TOP(upstream), .table = upstream_fields,
+	  .help = "to providers" },
 	{ "client", SCHEMA_OBJECT, TOP(client), .table = client_fields, .help = "from sandboxes" },
 	{ "ledger", SCHEMA_OBJECT, TOP(ledger), .table = ledger_fields, .help = "the record" },
 	{ 0 },
@@ -228,9 +240,9 @@ static void check_required(struct schema *s, const struct hujson *root, const st
 		const char *object, *key;
 		struct str value;
 	} filled[] = {
-		{ NULL, "run_dir", c->run_dir },     { NULL, "state_dir", c->state_dir },
-		{ NULL, "pin_dir", c->pin_dir },     { NULL, "policy", c->policy },
-		{ "cgroup", "root", c->cgroup.root }, { "cgroup", "parent", c->cgroup.parent },
+		{ NULL, "run_dir", c->run_dir },	  { NULL, "state_dir", c->state_dir },
+		{ NULL, "pin_dir", c->pin_dir },	  { NULL, "policy", c->policy },
+		{ "cgroup", "root", c->cgroup.root },	  { "cgroup", "parent", c->cgroup.parent },
 		{ "users", "gateway", c->users.gateway }, { "users", "ledger", c->users.ledger },
 		{ "users", "group", c->users.group },
 	};
@@ -259,7 +271,8 @@ static void check_users(struct schema *s, const struct hujson *root, const struc
 
 		if (!str_starts(users[i].value, STR("#")))
 			continue;
-		if (units_decimal(str_skip(users[i].value, 1), 0, &id) || id < 0 || id >= UINT32_MAX)
+		if (units_decimal(str_skip(users[i].value, 1), 0, &id) || id < 0 ||
+		    id >= UINT32_MAX)
 			config_complain(s, root, "users", users[i].key,
 					"write a name, or \"#\" and a number below 4294967295");
 	}
@@ -276,8 +289,9 @@ static void check_cgroups(struct schema *s, const struct hujson *root, const str
 				"`parent` must be a path below the root, like \"/sallyport\"");
 	for (unsigned i = 0; i < c->cgroup.n_watch; i++) {
 		if (!str_starts(c->cgroup.watch[i], STR("/")))
-			config_complain(s, root, "cgroup", "watch",
-					"entries of `watch` are paths below the cgroup root, like \"/docker\"");
+			config_complain(
+				s, root, "cgroup", "watch",
+				"entries of `watch` are paths below the cgroup root, like \"/docker\"");
 	}
 }
 
@@ -288,17 +302,21 @@ static void config_check(struct schema *s, const struct hujson *root, const stru
 	check_users(s, root, c);
 	check_cgroups(s, root, c);
 	if (c->door.port + c->door.port_range - 1 > UINT16_MAX)
-		config_complain(s, root, "door", "port_range", "the last port would be above 65535");
+		config_complain(s, root, "door", "port_range",
+				"the last port would be above 65535");
 	if (c->client.body_limit_bytes < 1024)
 		config_complain(s, root, "client", "body_limit", "`body_limit` is below 1KiB");
 	if (c->client.body_memory_bytes < c->client.body_limit_bytes)
-		config_complain(s, root, "client", "body_memory",
-				"`body_memory` is smaller than `body_limit`: no large request would fit");
+		config_complain(
+			s, root, "client", "body_memory",
+			"`body_memory` is smaller than `body_limit`: no large request would fit");
 	if (!c->upstream.connect_timeout_ns || !c->upstream.first_byte_timeout_ns ||
-	    !c->upstream.idle_timeout_ns || !c->client.head_timeout_ns || !c->client.idle_timeout_ns)
+	    !c->upstream.idle_timeout_ns || !c->client.head_timeout_ns ||
+	    !c->client.idle_timeout_ns)
 		config_complain(s, root, NULL, "client", "a timeout of 0 would refuse everything");
 	if (c->ledger.journal_limit_bytes < (1u << 20))
-		config_complain(s, root, "ledger", "journal_limit", "`journal_limit` is below 1MiB");
+		config_complain(s, root, "ledger", "journal_limit",
+				"`journal_limit` is below 1MiB");
 }
 
 int config_parse(struct str text, struct config **ret, struct policy_diags *diags)
@@ -317,7 +335,8 @@ int config_parse(struct str text, struct config **ret, struct policy_diags *diag
 		diag_add(diags, true, 0, 0, "the file is larger than %u bytes", CONFIG_TEXT_MAX);
 	} else {
 		s.err = hujson_parse(text, &nodes, &box->arena, &root, diags);
-		if (!s.err && schema_parse(&s, config_fields, "the configuration", root, &box->config) &&
+		if (!s.err &&
+		    schema_parse(&s, config_fields, "the configuration", root, &box->config) &&
 		    !diags->n_errors)
 			config_check(&s, root, &box->config);
 	}

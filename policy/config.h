@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's configuration, /etc/sallyport/config.hujson: one struct read by agent, gateway, ledger and
- * cli. Every key has a default, so an empty object is a whole configuration.
+ * The host's configuration, /etc/sallyport/config.hujson: one struct read by agent, gateway, ledger
+ * and cli. Every key has a default, so an empty object is a whole configuration.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 #include "common/str.h"
 #include "policy/policy.h"
 
-#define CONFIG_PATH     "/etc/sallyport/config.hujson"
+#define CONFIG_PATH	"/etc/sallyport/config.hujson"
 #define CONFIG_TEXT_MAX (1u << 20)
 
 enum config_ledger_error { LEDGER_CONTINUE, LEDGER_STOP, LEDGER_ERROR_MAX };
@@ -22,18 +22,18 @@ enum config_ledger_error { LEDGER_CONTINUE, LEDGER_STOP, LEDGER_ERROR_MAX };
  */
 struct config {
 	struct str run_dir, state_dir, pin_dir;
-	struct str policy; /* path of the policy file */
-	struct str prices; /* path of a price table; empty: the built-in one */
-	unsigned workers;  /* 0: one for each core */
+	struct str policy;    /* path of the policy file */
+	struct str prices;    /* path of a price table; empty: the built-in one */
+	unsigned workers;     /* 0: one for each core */
 	struct str log_level; /* a word that log_level_parse() takes: "err" … "trace" */
 	struct {
 		uint16_t port;
 		uint16_t port_range; /* ports tried: port … port + port_range - 1 */
-		bool host;           /* open the door in the host's network namespace too */
+		bool host;	     /* open the door in the host's network namespace too */
 	} door;
 	struct {
-		struct str root;   /* a mount of cgroup2, or "auto" */
-		struct str parent; /* "/sallyport": what we create lies below it */
+		struct str root;	 /* a mount of cgroup2, or "auto" */
+		struct str parent;	 /* "/sallyport": what we create lies below it */
 		const struct str *watch; /* parents whose children are sandboxes */
 		unsigned n_watch;
 	} cgroup;
@@ -43,7 +43,7 @@ struct config {
 	struct str docker; /* unix socket path; empty: none */
 	struct {
 		struct str proxy;      /* "http://host:port" or empty */
-		struct str proxy_host; /* the parts of it, without brackets; empty without a proxy */
+		struct str proxy_host; /* of it, without brackets; empty without a proxy */
 		uint16_t proxy_port;
 		struct str ca_file; /* empty: the system's */
 		uint64_t connect_timeout_ns, first_byte_timeout_ns, idle_timeout_ns;

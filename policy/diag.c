@@ -6,7 +6,9 @@
 
 #include "common/buf.h"
 
-/* Rationale: words longer than this are no misspelled keys; it also bounds the table on the stack. */
+/*
+ * Rationale: words longer than this are no misspelled keys; it also bounds the table on the stack.
+ */
 #define NEAREST_BYTES_MAX 40
 
 /* Where a new entry goes, or NULL. An error may push the last warning out. */
@@ -25,8 +27,8 @@ static struct policy_diag *diag_slot(struct policy_diags *d, bool is_error)
 	return NULL;
 }
 
-void diag_add(struct policy_diags *d, bool is_error, unsigned line, unsigned column, const char *fmt,
-	      ...)
+void diag_add(struct policy_diags *d, bool is_error, unsigned line, unsigned column,
+	      const char *fmt, ...)
 {
 	struct policy_diag *item = diag_slot(d, is_error);
 	va_list ap;
@@ -119,7 +121,7 @@ struct diag_word nearest_hint(const struct nearest *n)
 {
 	struct diag_word w = { "" };
 
-	if (n->best.n && n->distance <= MAX(n->word.n / 3, (size_t)1))
+	if (n->best.n && n->distance <= (n->word.n + 2) / 3 && n->distance < n->best.n)
 		snprintf(w.s, sizeof(w.s), " (did you mean `%.*s`?)", STR_ARG(n->best));
 	return w;
 }

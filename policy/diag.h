@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Collecting diagnostics: bounded, with positions, peer words made printable, the nearest known word. */
+/*
+ * Collecting diagnostics: bounded, with positions, peer words made printable, the nearest known
+ * word.
+ */
 #pragma once
 
 #include "common/base.h"
 #include "policy/policy.h"
 
 /* Counts always; keeps the text while there is room, errors before warnings. */
-void diag_add(struct policy_diags *d, bool is_error, unsigned line, unsigned column, const char *fmt,
-	      ...) PRINTF_LIKE(5, 6);
+void diag_add(struct policy_diags *d, bool is_error, unsigned line, unsigned column,
+	      const char *fmt, ...) PRINTF_LIKE(5, 6);
 /* By position, stable. */
 void diag_sort(struct policy_diags *d);
 

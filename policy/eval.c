@@ -95,7 +95,8 @@ static bool match_any(const struct policy *p, const struct matched *m, const uin
 
 /* ---------------------------------------------------------------- models and providers */
 
-bool model_split(const struct policy *p, struct str name, unsigned *ret_provider, struct str *ret_model)
+bool model_split(const struct policy *p, struct str name, unsigned *ret_provider,
+		 struct str *ret_model)
 {
 	const char *slash = name.n ? memchr(name.s, '/', name.n) : NULL;
 	struct str head = { name.s, slash ? (size_t)(slash - name.s) : 0 };
@@ -207,7 +208,7 @@ struct eval {
 	bool named; /* one provider is asked for */
 	unsigned provider;
 	struct bits256 serving, granted;
-	unsigned rule[PROVIDERS_MAX]; /* the grant that decided, of each granted provider */
+	uint16_t rule[PROVIDERS_MAX]; /* the grant that decided, of each granted provider */
 };
 
 static void PRINTF_LIKE(3, 4) eval_deny(struct eval *e, enum outcome outcome, const char *fmt, ...)
@@ -227,7 +228,7 @@ static struct diag_word who_text(const struct policy_facts *who)
 	size_t n = 0;
 
 	if (!who->n_tags)
-		return diag_word(who->user.n ? who->user
+		return diag_word(who->user.n	    ? who->user
 				 : who->container.n ? who->container
 				 : who->cgroup.n    ? who->cgroup
 						    : STR("an unlabelled process"));
@@ -250,8 +251,8 @@ static bool eval_identity(struct eval *e)
 		if (who->n_tags)
 			eval_deny(e, OUTCOME_DENIED_ROLE, "no grant matches %s", who_text(who).s);
 		else
-			eval_deny(e, OUTCOME_DENIED_UNLABELLED, "%s has no label and no grant matches it",
-				  who_text(who).s);
+			eval_deny(e, OUTCOME_DENIED_UNLABELLED,
+				  "%s has no label and no grant matches it", who_text(who).s);
 		return false;
 	}
 	if (!match_any(p, &e->matched, p->user_bits)) {
@@ -299,8 +300,8 @@ static void eval_unserved(struct eval *e, bool other_format)
 		eval_deny(e, OUTCOME_UNKNOWN_MODEL, "the provider %.*s is disabled",
 			  STR_ARG(e->p->providers[e->provider].name));
 	else if (other_format)
-		eval_deny(e, OUTCOME_UNKNOWN_MODEL, "%s is served, but not in the format %s", model.s,
-			  wire_format_name(e->q->format));
+		eval_deny(e, OUTCOME_UNKNOWN_MODEL, "%s is served, but not in the format %s",
+			  model.s, wire_format_name(e->q->format));
 	else if (e->named)
 		eval_deny(e, OUTCOME_UNKNOWN_MODEL, "%.*s does not serve %s",
 			  STR_ARG(e->p->providers[e->provider].name), model.s);
@@ -344,21 +345,23 @@ static void eval_granted(struct eval *e)
 	const struct policy *p = e->p;
 	struct bits256 left = e->serving;
 
-	match_for_each(g, p, &e->matched, p->model_bits) {
+	match_for_each(g, p, &e->matched, p->model_bits)
+	{
 		const struct grant *grant = &p->grants[g];
 
 		for (unsigned c = grant->first; c < grant->first + grant->n; c++) {
 			const struct capability *capability = &p->capabilities[c];
 
 			for (unsigned i = 0; i < capability->n_patterns; i++) {
-				struct bits256 got = pattern_grants(p, &capability->patterns[i], &left,
-								    e->ret->model);
+				struct bits256 got = pattern_grants(p, &capability->patterns[i],
+								    &left, e->ret->model);
 
 				for (unsigned w = 0; w < PROVIDER_WORDS; w++) {
 					left.w[w] &= ~got.w[w];
 					e->granted.w[w] |= got.w[w];
 					for (uint64_t b = got.w[w]; b; b &= b - 1)
-						e->rule[w * 64 + (unsigned)__builtin_ctzll(b)] = g;
+						e->rule[w * 64 + (unsigned)__builtin_ctzll(b)] =
+							(uint16_t)g;
 				}
 			}
 			if (!bits256_any(&left))
@@ -373,8 +376,8 @@ static bool eval_charges_fit(struct eval *e)
 	const struct policy *p = e->p;
 	unsigned most = 0, tags = MAX(e->q->who.n_tags, 1u);
 
-	match_for_each(g, p, &e->matched, p->quota_bits)
-		most += p->grants[g].n_quotas + p->grants[g].tag_quotas * tags;
+	match_for_each(g, p, &e->matched, p->quota_bits) most +=
+		p->grants[g].n_quotas + p->grants[g].tag_quotas * tags;
 	if (most <= POLICY_CHARGES_MAX)
 		return true;
 	for (unsigned i = 0; i < e->ret->n_candidates; i++) {
@@ -395,13 +398,8 @@ static bool eval_charges_fit(struct eval *e)
 void policy_eval(const struct policy *p, const struct policy_query *q, struct policy_verdict *ret)
 {
 	const struct grant *grant;
-	struct eval e; /* 2 KiB, most of which needs no zeroes */
+	struct eval e = { .p = p, .q = q, .ret = ret };
 
-	e.p = p;
-	e.q = q;
-	e.ret = ret;
-	e.named = false;
-	e.serving = e.granted = (struct bits256){ 0 };
 	ret->outcome = OUTCOME_NONE;
 	ret->n_candidates = 0;
 	ret->model = q->model;
@@ -417,8 +415,9 @@ void policy_eval(const struct policy *p, const struct policy_query *q, struct po
 	if (!ret->n_candidates) {
 		eval_deny(&e, OUTCOME_DENIED_MODEL, "no grant of %s gives it %s",
 			  who_text(&q->who).s,
-			  ret->model.n ? diag_word(ret->model).s
-				       : "all models of a provider, which a call without a model needs");
+			  ret->model.n
+				  ? diag_word(ret->model).s
+				  : "all models of a provider, which a call without a model needs");
 		return;
 	}
 	if (!eval_charges_fit(&e))
@@ -427,10 +426,13 @@ void policy_eval(const struct policy *p, const struct policy_query *q, struct po
 	memcpy(ret->rule, grant->rule, grant->rule_n + 1);
 }
 
-/* ---------------------------------------------------------------- what a granted request carries */
+/* ------------------------------------------------ what a granted request carries */
 
-/* Writes before + value + after; a name that is too long keeps its start and a hash of the whole. */
-static void bucket_name(const struct quota_more *more, struct str value, char ret[POLICY_BUCKET_BYTES])
+/*
+ * Writes before + value + after; a name that is too long keeps its start and a hash of the whole.
+ */
+static void bucket_name(const struct quota_more *more, struct str value,
+			char ret[POLICY_BUCKET_BYTES])
 {
 	uint64_t hash = 14695981039346656037ull;
 	const struct str parts[] = { more->before, value, more->after };
@@ -469,8 +471,8 @@ static void charge_add(const struct policy *p, unsigned quota, struct str value,
 }
 
 /*
- * One bucket for each tag that `src` matched, all tags where it matched otherwise. An identity without
- * tags has one under its best other name, so that it never gets away free.
+ * One bucket for each tag that `src` matched, all tags where it matched otherwise. An identity
+ * without tags has one under its best other name, so that it never gets away free.
  */
 static void charge_tags(const struct policy *p, const struct policy_facts *who,
 			const struct matched *m, unsigned grant, unsigned quota,
@@ -479,7 +481,10 @@ static void charge_tags(const struct policy *p, const struct policy_facts *who,
 	bool all = bit_test(m->other, grant);
 
 	if (!who->n_tags)
-		charge_add(p, quota, who->user.n ? who->user : who->container.n ? who->container : who->cgroup,
+		charge_add(p, quota,
+			   who->user.n	      ? who->user
+			   : who->container.n ? who->container
+					      : who->cgroup,
 			   ret, n);
 	for (unsigned i = 0; i < who->n_tags; i++) {
 		int atom = all ? -1 : atom_lookup(p, ATOM_TAG, who->tags[i]);
@@ -496,13 +501,15 @@ unsigned charges_collect(const struct policy *p, const struct policy_facts *who,
 	unsigned n = 0;
 
 	grants_match(p, who, &m);
-	match_for_each(g, p, &m, p->quota_bits) {
+	match_for_each(g, p, &m, p->quota_bits)
+	{
 		const struct grant *grant = &p->grants[g];
 
 		for (unsigned c = grant->first; c < grant->first + grant->n; c++) {
 			const struct capability *capability = &p->capabilities[c];
 
-			if (!capability->n_quotas || !capability_covers(p, capability, provider, model))
+			if (!capability->n_quotas ||
+			    !capability_covers(p, capability, provider, model))
 				continue;
 			for (unsigned i = 0; i < capability->n_quotas; i++) {
 				unsigned quota = capability->quotas[i];
@@ -511,7 +518,8 @@ unsigned charges_collect(const struct policy *p, const struct policy_facts *who,
 					charge_tags(p, who, &m, g, quota, ret, &n);
 				else
 					charge_add(p, quota,
-						   p->quotas[quota].per_cgroup ? who->cgroup : STR(""),
+						   p->quotas[quota].per_cgroup ? who->cgroup
+									       : STR(""),
 						   ret, &n);
 			}
 		}
@@ -532,7 +540,8 @@ unsigned policy_grant_headers(const struct policy *p, const struct policy_facts 
 	unsigned n = 0;
 
 	grants_match(p, who, &m);
-	match_for_each(g, p, &m, p->header_bits) {
+	match_for_each(g, p, &m, p->header_bits)
+	{
 		const struct grant *grant = &p->grants[g];
 
 		for (unsigned c = grant->first; c < grant->first + grant->n; c++) {
@@ -551,11 +560,11 @@ unsigned policy_grant_headers(const struct policy *p, const struct policy_facts 
 /* ---------------------------------------------------------------- the list of models */
 
 /*
- * A model that stands in the provider's list is listed when it is granted (a pattern when it is granted
- * as a whole); where only a part of a pattern is granted, the grant's own words are.
+ * A model that stands in the provider's list is listed when it is granted (a pattern when it is
+ * granted as a whole); where only a part of a pattern is granted, the grant's own words are.
  */
-static void models_of_pattern(const struct policy *p, const struct pattern *pattern, unsigned provider,
-			      struct name_list *list)
+static void models_of_pattern(const struct policy *p, const struct pattern *pattern,
+			      unsigned provider, struct name_list *list)
 {
 	const struct policy_provider *pp = &p->providers[provider];
 
@@ -592,7 +601,8 @@ void name_list_add(struct name_list *list, struct str name)
 		list->names[list->n++] = name;
 }
 
-void policy_models(const struct policy *p, const struct policy_facts *who, policy_model_fn fn, void *arg)
+void policy_models(const struct policy *p, const struct policy_facts *who, policy_model_fn fn,
+		   void *arg)
 {
 	struct matched m;
 
@@ -602,13 +612,14 @@ void policy_models(const struct policy *p, const struct policy_facts *who, polic
 	for (unsigned o = 0; o < p->n_order; o++) {
 		struct name_list list = { .n = 0 };
 
-		match_for_each(g, p, &m, p->model_bits) {
+		match_for_each(g, p, &m, p->model_bits)
+		{
 			const struct grant *grant = &p->grants[g];
 
 			for (unsigned c = grant->first; c < grant->first + grant->n; c++) {
 				for (unsigned i = 0; i < p->capabilities[c].n_patterns; i++)
-					models_of_pattern(p, &p->capabilities[c].patterns[i], p->order[o],
-							  &list);
+					models_of_pattern(p, &p->capabilities[c].patterns[i],
+							  p->order[o], &list);
 			}
 		}
 		for (unsigned i = 0; i < list.n; i++)

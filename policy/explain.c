@@ -10,9 +10,9 @@ static const char *const auth_words[] = { [AUTH_BEARER] = "bearer",
 					  [AUTH_X_API_KEY] = "x-api-key",
 					  [AUTH_X_GOOG_API_KEY] = "x-goog-api-key",
 					  [AUTH_API_KEY] = "api-key" };
-static const char *const mode_words[] = { [AUTH_OVERRIDE] = "override",
-					  [AUTH_PASSTHROUGH] = "passthrough",
-					  [AUTH_NONE] = "none" };
+static const char *const mode_words[] = {
+	[AUTH_OVERRIDE] = "override", [AUTH_PASSTHROUGH] = "passthrough", [AUTH_NONE] = "none"
+};
 _Static_assert(ARRAY_SIZE(auth_words) == AUTH_HEADER_MAX, "an authorization word is missing");
 _Static_assert(ARRAY_SIZE(mode_words) == AUTH_MODE_MAX, "an auth_mode word is missing");
 
@@ -46,7 +46,8 @@ static void say_rate(struct printer *pr, const char *name, int64_t picodollars)
 	pr->comma = true;
 }
 
-static void say_price(struct printer *pr, const struct policy *p, unsigned provider, struct str model)
+static void say_price(struct printer *pr, const struct policy *p, unsigned provider,
+		      struct str model)
 {
 	struct policy_price price;
 	struct str as;
@@ -123,8 +124,10 @@ static void say_grants(struct printer *pr, const struct policy *p, const struct 
 		if (!bit_test(m.all, g))
 			continue;
 		n++;
-		say(pr, "   %s:%s%s", grant->rule, bit_test(p->admin_bits, g) ? " role admin"
-			: bit_test(p->user_bits, g) ? " role user" : "",
+		say(pr, "   %s:%s%s", grant->rule,
+		    bit_test(p->admin_bits, g)	? " role admin"
+		    : bit_test(p->user_bits, g) ? " role user"
+						: "",
 		    bit_test(p->model_bits, g) ? " models" : "");
 		for (unsigned c = grant->first; c < grant->first + grant->n; c++) {
 			for (unsigned i = 0; i < p->capabilities[c].n_patterns; i++)
@@ -146,7 +149,8 @@ int policy_explain(const struct policy *p, const struct policy_query *q, struct 
 		say(&pr, "allowed by %s%s\n", v.rule, v.is_admin ? ", as admin" : "");
 	else
 		say(&pr, "denied (%s): %s\n", outcome_name(v.outcome), v.rule);
-	say(&pr, "model %.*s%s%s\n", STR_ARG(v.model), q->format != WIRE_NONE ? " in the format " : "",
+	say(&pr, "model %.*s%s%s\n", STR_ARG(v.model),
+	    q->format != WIRE_NONE ? " in the format " : "",
 	    q->format != WIRE_NONE ? wire_format_name(q->format) : "");
 	say(&pr, "grants that match:\n");
 	say_grants(&pr, p, q);
@@ -162,9 +166,10 @@ int policy_explain(const struct policy *p, const struct policy_query *q, struct 
 /* Where a key comes from, without anything secret. */
 static struct diag_word key_text(const struct policy_provider *p)
 {
-	static const char *const kinds[] = { [KEY_NONE] = "none",   [KEY_FILE] = "file:",
-					     [KEY_ENV] = "env:",    [KEY_CMD] = "cmd:",
-					     [KEY_CRED] = "cred:",  [KEY_LITERAL] = "literal (hidden)" };
+	static const char *const kinds[] = {
+		[KEY_NONE] = "none", [KEY_FILE] = "file:", [KEY_ENV] = "env:",
+		[KEY_CMD] = "cmd:",  [KEY_CRED] = "cred:", [KEY_LITERAL] = "literal (hidden)"
+	};
 	struct str arg = p->key_arg;
 	const char *space = p->key_kind == KEY_CMD && arg.n ? memchr(arg.s, ' ', arg.n) : NULL;
 	char text[512];
@@ -174,7 +179,8 @@ static struct diag_word key_text(const struct policy_provider *p)
 		arg = STR("");
 	if (space)
 		arg.n = (size_t)(space - arg.s);
-	snprintf(text, sizeof(text), "%s%.*s%s", kinds[p->key_kind], STR_ARG(arg), space ? " ..." : "");
+	snprintf(text, sizeof(text), "%s%.*s%s", kinds[p->key_kind], STR_ARG(arg),
+		 space ? " ..." : "");
 	return diag_word(str_of(text));
 }
 
@@ -182,7 +188,8 @@ static void show_provider(struct printer *pr, const struct policy *p, unsigned i
 {
 	const struct policy_provider *pp = &p->providers[i];
 
-	say(pr, "provider %.*s%s (line %u)\n   url     %s://%.*s:%u%.*s\n   key     %s, %s, %s\n   formats",
+	say(pr,
+	    "provider %.*s%s (line %u)\n   url     %s://%.*s:%u%.*s\n   key     %s, %s, %s\n   formats",
 	    STR_ARG(pp->name), pp->disabled ? ", disabled" : "", p->more[i].line,
 	    pp->tls ? "https" : "http", STR_ARG(pp->host), pp->port, STR_ARG(pp->base_path),
 	    key_text(pp).s, auth_words[pp->auth_header], mode_words[pp->auth_mode]);
@@ -209,10 +216,11 @@ static void show_grant(struct printer *pr, const struct policy *p, unsigned g)
 
 	say(pr, "%s\n   from   ", grant->rule);
 	for (unsigned a = 0; a < p->n_atoms; a++) {
-		static const char *const prefixes[] = { [ATOM_ANY] = "",	[ATOM_TAG] = "",
-							[ATOM_SET] = "exactly ", [ATOM_USER] = "user:",
-							[ATOM_CGROUP] = "cgroup:",
-							[ATOM_CONTAINER] = "container:" };
+		static const char *const prefixes[] = {
+			[ATOM_ANY] = "",	   [ATOM_TAG] = "",
+			[ATOM_SET] = "exactly ",   [ATOM_USER] = "user:",
+			[ATOM_CGROUP] = "cgroup:", [ATOM_CONTAINER] = "container:"
+		};
 
 		if (bit_test(p->atoms[a].grants, g))
 			say(pr, " %s%.*s", prefixes[p->atoms[a].kind], STR_ARG(p->atoms[a].text));
@@ -253,7 +261,8 @@ static void show_text(struct printer *pr, const struct policy *p)
 	for (unsigned i = 0; i < p->n_providers; i++)
 		show_provider(pr, p, i);
 	for (unsigned i = 0; i < p->n_quotas; i++) {
-		say(pr, "quota %.*s (line %u): ", STR_ARG(p->quotas[i].name), p->quota_more[i].line);
+		say(pr, "quota %.*s (line %u): ", STR_ARG(p->quotas[i].name),
+		    p->quota_more[i].line);
 		say_quota(pr, &p->quotas[i]);
 		say(pr, "\n");
 	}
@@ -304,8 +313,8 @@ static void json_provider(struct printer *pr, const struct policy *p, unsigned i
 	char url[1024];
 	unsigned n = 0;
 
-	snprintf(url, sizeof(url), "%s://%s%.*s%s:%u%.*s", pp->tls ? "https" : "http", v6 ? "[" : "",
-		 STR_ARG(pp->host), v6 ? "]" : "", pp->port, STR_ARG(pp->base_path));
+	snprintf(url, sizeof(url), "%s://%s%.*s%s:%u%.*s", pp->tls ? "https" : "http",
+		 v6 ? "[" : "", STR_ARG(pp->host), v6 ? "]" : "", pp->port, STR_ARG(pp->base_path));
 	say(pr, "{");
 	pr->comma = false;
 	json_member(pr, "id", pp->name);
@@ -336,18 +345,21 @@ static void json_quota(struct printer *pr, const struct policy *p, unsigned i)
 	say(pr, "{");
 	pr->comma = false;
 	json_member(pr, "name", q->name);
-	json_member(pr, "unit", str_of(q->unit == QUOTA_NANOUSD ? "nanousd" : quota_unit_name(q->unit)));
-	say(pr, ",\"capacity\":%" PRId64 ",\"rate\":%" PRId64 ",\"rate_period_ns\":%" PRIu64
-		",\"on_exceed\":\"%s\",\"line\":%u}",
+	json_member(pr, "unit",
+		    str_of(q->unit == QUOTA_NANOUSD ? "nanousd" : quota_unit_name(q->unit)));
+	say(pr,
+	    ",\"capacity\":%" PRId64 ",\"rate\":%" PRId64 ",\"rate_period_ns\":%" PRIu64
+	    ",\"on_exceed\":\"%s\",\"line\":%u}",
 	    q->capacity, q->rate, q->rate_period_ns, q->warn_only ? "warn" : "reject",
 	    p->quota_more[i].line);
 }
 
 static void json_sources(struct printer *pr, const struct policy *p, unsigned g)
 {
-	static const char *const prefixes[] = { [ATOM_ANY] = "",	[ATOM_TAG] = "",
-						[ATOM_SET] = "",	[ATOM_USER] = "user:",
-						[ATOM_CGROUP] = "cgroup:", [ATOM_CONTAINER] = "container:" };
+	static const char *const prefixes[] = {
+		[ATOM_ANY] = "",       [ATOM_TAG] = "",		  [ATOM_SET] = "",
+		[ATOM_USER] = "user:", [ATOM_CGROUP] = "cgroup:", [ATOM_CONTAINER] = "container:"
+	};
 	unsigned n = 0;
 
 	json_key(pr, "src");
@@ -411,7 +423,8 @@ static void json_label(struct printer *pr, const struct policy *p, unsigned i)
 		json_member(pr, "docker_label", r->docker_label);
 	if (r->has_value)
 		json_member(pr, "docker_label_value", r->value.text);
-	json_member(pr, r->from_value ? "tags_from" : "tags", r->from_value ? STR("value") : r->tags);
+	json_member(pr, r->from_value ? "tags_from" : "tags",
+		    r->from_value ? STR("value") : r->tags);
 	say(pr, "}");
 }
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A policy and its verdicts in words. Never a literal key, a command's arguments or a header's value. */
+/*
+ * A policy and its verdicts in words. Never a literal key, a command's arguments or a header's
+ * value.
+ */
 #pragma once
 
 #include "common/buf.h"

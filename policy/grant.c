@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `quotas`, `groups` and `grants` of a policy: who may do what, and what it costs them. */
+/* `quotas` and `grants` of a policy: who may do what, and what it costs them. */
 #include "policy/internal.h"
 
 #include <errno.h>
@@ -63,7 +63,8 @@ static void quota_template(struct schema *s, const struct hujson *v, struct poli
 		q->per_tag = templates[i].tag;
 		q->per_cgroup = !q->per_tag;
 		if (templates[i].foreign)
-			schema_warn_key(s, v, "`%s` is read as <cgroup>: identity here is the cgroup",
+			schema_warn_key(s, v,
+					"`%s` is read as <cgroup>: identity here is the cgroup",
 					templates[i].word.s);
 		if (memchr(more->after.s, '<', more->after.n))
 			schema_error_key(s, v, "`%s` holds two templates; use one",
@@ -106,7 +107,8 @@ static void quota_parse(struct schema *s, const struct hujson *v, struct policy_
 
 	more->line = v->key_line;
 	if (!v->key.n || v->key.n >= POLICY_BUCKET_BYTES - 24)
-		schema_error_key(s, v, "the name of a quota has 1 to %d bytes", POLICY_BUCKET_BYTES - 25);
+		schema_error_key(s, v, "the name of a quota has 1 to %d bytes",
+				 POLICY_BUCKET_BYTES - 25);
 	for (size_t i = 0; i < v->key.n; i++) {
 		if ((unsigned char)v->key.s[i] < 0x20 || v->key.s[i] == 0x7f) {
 			schema_error_key(s, v, "the name of a quota holds no control characters");
@@ -194,7 +196,8 @@ static void patterns_node(struct schema *s, const struct schema_field *f, const 
 
 #define CAPABILITY(m) SCHEMA_AT(struct capability_draft, m)
 static const struct schema_field capability_fields[] = {
-	{ "role", SCHEMA_CUSTOM, .parse = role_parse, .help = "user or admin; needed for any access" },
+	{ "role", SCHEMA_CUSTOM, .parse = role_parse,
+	  .help = "user or admin; needed for any access" },
 	{ "models", SCHEMA_CUSTOM, .parse = patterns_node,
 	  .help = "a pattern on provider/model, or a list of them" },
 	{ "quotas", SCHEMA_NODE, CAPABILITY(quotas), .node = HUJSON_ARRAY,
@@ -240,9 +243,30 @@ const struct schema_field *capability_schema(void)
 
 /* ---- patterns on provider/model */
 
+/* Whether some provider that it names serves something that it matches. */
+static bool pattern_served(struct policy *p, const struct pattern *pattern)
+{
+	for (unsigned i = 0; i < p->n_providers; i++) {
+		if (!bit_test(pattern->providers.w, i))
+			continue;
+		for (unsigned m = 0; m < p->providers[i].n_models; m++) {
+			/* Only the text of a pattern is looked at. */
+			struct glob served = { .text = p->providers[i].models[m] };
+
+			/* Rationale: a file of thousands of patterns must not take minutes. */
+			if (p->n_overlaps++ > OVERLAPS_MAX)
+				return true;
+			if (served.text.n <= GLOB_BYTES_MAX &&
+			    glob_overlaps(&pattern->model, &served))
+				return true;
+		}
+	}
+	return false;
+}
+
 static void pattern_hint(struct schema *s, const struct hujson *v, const struct pattern *pattern)
 {
-	const struct policy *p = s->arg;
+	struct policy *p = s->arg;
 	const char *slash = memchr(v->text.s, '/', v->text.n);
 	struct str provider = { v->text.s, slash ? (size_t)(slash - v->text.s) : 0 };
 	struct nearest nearest = nearest_start(provider);
@@ -254,8 +278,14 @@ static void pattern_hint(struct schema *s, const struct hujson *v, const struct 
 			    diag_word(v->text).s, diag_word(v->text).s);
 		return;
 	}
-	if (pattern->crossing || bits256_any(&pattern->providers))
+	if (pattern->crossing)
 		return;
+	if (bits256_any(&pattern->providers)) {
+		if (schema_room(s) && !pattern_served(p, pattern))
+			schema_warn(s, v, "`%s` can match nothing: `%s` serves no such model",
+				    diag_word(v->text).s, diag_word(provider).s);
+		return;
+	}
 	for (unsigned i = 0; schema_room(s) && i < p->n_providers; i++)
 		nearest_try(&nearest, p->providers[i].name);
 	schema_warn(s, v, "`%s` can match nothing: no provider is named `%s`%s",
@@ -321,12 +351,15 @@ static void patterns_parse(struct schema *s, const struct hujson *v, struct capa
 	if (!v->n)
 		schema_error(s, v, "`models` is empty; write `**` for every model");
 	hujson_for_each(item, v)
+	{
 		pattern_parse(s, item, c, patterns);
+	}
 }
 
 /* ---- capabilities */
 
-static void bucket_parse(struct schema *s, const struct hujson *v, struct capability *c, unsigned *quotas)
+static void bucket_parse(struct schema *s, const struct hujson *v, struct capability *c,
+			 unsigned *quotas)
 {
 	struct policy *p = s->arg;
 	const struct hujson *name = NULL;
@@ -360,7 +393,9 @@ static void buckets_parse(struct schema *s, const struct hujson *v, struct capab
 		return;
 	c->quotas = quotas;
 	hujson_for_each(item, v)
+	{
 		bucket_parse(s, item, c, quotas);
+	}
 }
 
 static void capability_parse(struct schema *s, const struct hujson *v, unsigned grant)
@@ -372,10 +407,9 @@ static void capability_parse(struct schema *s, const struct hujson *v, unsigned 
 	if (!schema_parse(s, capability_fields, "a capability", v, &d))
 		return;
 	p->n_capabilities++;
-	*c = (struct capability){ .grant = grant,
-				  .line = v->line,
-				  .user = d.role != 0,
-				  .admin = d.role == 2 };
+	*c = (struct capability){
+		.grant = grant, .line = v->line, .user = d.role != 0, .admin = d.role == 2
+	};
 	if (d.models)
 		patterns_parse(s, d.models, c);
 	if (d.quotas)
@@ -419,185 +453,16 @@ static void app_parse(struct schema *s, const struct hujson *app, unsigned grant
 		if (!schema_expect(s, m, HUJSON_ARRAY, "the list of capabilities"))
 			continue;
 		hujson_for_each(item, m)
+		{
 			capability_parse(s, item, grant);
+		}
 	}
 	if (!ours)
 		schema_warn(s, app, "this grant gives nothing; name \"sallyport/cap/llm\"");
 }
 
-/* ---- sources */
-
-/* The groups of the file by name, and how far each one is looked into for this grant. */
-struct groups {
-	const struct hujson **sorted;
-	unsigned *seen; /* the grant (from 1) that has read it */
-	unsigned n;
-};
-
-static void source_add(struct schema *s, struct groups *groups, const struct hujson *v, unsigned grant,
-		       unsigned depth);
-
-static int by_group(const void *a, const void *b)
-{
-	return name_order((*(const struct hujson *const *)a)->key,
-			   (*(const struct hujson *const *)b)->key);
-}
-
-/* The index in `sorted`, or -1. */
-static int group_find(const struct groups *groups, struct str name)
-{
-	unsigned low = 0, high = groups->n;
-
-	while (low < high) {
-		unsigned middle = low + (high - low) / 2;
-		int order = name_order(groups->sorted[middle]->key, name);
-
-		if (!order)
-			return (int)middle;
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return -1;
-}
-
-static void group_add(struct schema *s, struct groups *groups, const struct hujson *v, unsigned grant,
-		      unsigned depth)
-{
-	int at = group_find(groups, v->text);
-	struct nearest nearest = nearest_start(v->text);
-
-	if (at < 0 && depth)
-		return; /* reported with the group */
-	if (at < 0) {
-		for (unsigned i = 0; schema_room(s) && i < groups->n; i++)
-			nearest_try(&nearest, groups->sorted[i]->key);
-		schema_warn(s, v, "`%s` is not defined in `groups`, so it matches nobody%s",
-			    diag_word(v->text).s, nearest_hint(&nearest).s);
-		return;
-	}
-	if (groups->seen[at] == grant + 1 || depth >= GROUP_DEPTH_MAX)
-		return;
-	groups->seen[at] = grant + 1;
-	hujson_for_each(member, groups->sorted[at])
-		source_add(s, groups, member, grant, depth + 1);
-}
-
-static void source_add(struct schema *s, struct groups *groups, const struct hujson *v, unsigned grant,
-		       unsigned depth)
-{
-	struct policy *p = s->arg;
-	int atom;
-
-	if (v->type != HUJSON_STRING)
-		return; /* reported */
-	if (str_starts(v->text, STR("group:"))) {
-		group_add(s, groups, v, grant, depth);
-		return;
-	}
-	atom = atom_intern(s, v, v->text);
-	if (atom >= 0)
-		bit_set(p->atoms[atom].grants, grant);
-}
-
-/* Depth-first with colours: 0 new, 1 on the path, 2 done. False: a cycle or too deep, reported. */
-static bool group_walk(struct schema *s, struct groups *groups, unsigned at, unsigned char *colour,
-		       unsigned depth)
-{
-	const struct hujson *group = groups->sorted[at];
-
-	if (colour[at] == 2)
-		return true;
-	if (colour[at] == 1) {
-		schema_error_key(s, group, "`%s` contains itself; take it out of its members",
-				 diag_word(group->key).s);
-		return false;
-	}
-	if (depth >= GROUP_DEPTH_MAX) {
-		schema_error_key(s, group, "groups are nested more than %d deep", GROUP_DEPTH_MAX);
-		return false;
-	}
-	colour[at] = 1;
-	hujson_for_each(member, group)
-	{
-		int next = member->type == HUJSON_STRING ? group_find(groups, member->text) : -1;
-
-		if (next >= 0 && !group_walk(s, groups, (unsigned)next, colour, depth + 1))
-			return false;
-	}
-	colour[at] = 2;
-	return true;
-}
-
-static bool group_name_valid(struct str name)
-{
-	struct str rest = str_skip(name, strlen("group:"));
-
-	for (size_t i = 0; i < rest.n; i++) {
-		unsigned char c = (unsigned char)rest.s[i];
-
-		if (c <= 0x20 || c == 0x7f || c == ',')
-			return false;
-	}
-	return str_starts(name, STR("group:")) && rest.n > 0;
-}
-
-static void groups_check(struct schema *s, struct groups *groups)
-{
-	unsigned char *colour;
-
-	for (unsigned i = 0; i < groups->n; i++) {
-		const struct hujson *group = groups->sorted[i];
-
-		if (!group_name_valid(group->key))
-			schema_error_key(s, group, "`%s` must be written `group:NAME`",
-					 diag_word(group->key).s);
-		if (!schema_expect(s, group, HUJSON_ARRAY, "a group"))
-			continue;
-		hujson_for_each(member, group)
-		{
-			if (!schema_expect(s, member, HUJSON_STRING, "a member of a group"))
-				continue;
-			if (!str_starts(member->text, STR("group:")))
-				atom_intern(s, member, member->text);
-			else if (group_find(groups, member->text) < 0)
-				schema_warn(s, member, "`%s` is not defined in `groups`, so it matches nobody",
-					    diag_word(member->text).s);
-		}
-	}
-	colour = calloc(groups->n + 1, 1);
-	if (!colour) {
-		s->err = -ENOMEM;
-		return;
-	}
-	for (unsigned i = 0; i < groups->n; i++) {
-		if (!group_walk(s, groups, i, colour, 0))
-			break;
-	}
-	free(colour);
-}
-
-static void groups_start(struct schema *s, struct groups *groups, const struct hujson *v)
-{
-	unsigned n = 0;
-
-	if (v && v->n > GROUPS_MAX)
-		schema_error(s, v, "more than %d groups", GROUPS_MAX);
-	if (!v || v->n > GROUPS_MAX)
-		return;
-	groups->sorted = schema_alloc(s, v->n, sizeof(*groups->sorted));
-	groups->seen = schema_alloc(s, v->n, sizeof(*groups->seen));
-	if (!groups->sorted || !groups->seen)
-		return;
-	hujson_for_each(m, v)
-		groups->sorted[n++] = m;
-	qsort(groups->sorted, n, sizeof(*groups->sorted), by_group);
-	groups->n = n;
-	groups_check(s, groups);
-}
-
-static void grant_parse(struct schema *s, const struct hujson *v, struct groups *groups, unsigned index)
+static void grant_parse(struct schema *s, const struct hujson *v, struct groups *groups,
+			unsigned index)
 {
 	struct policy *p = s->arg;
 	struct grant *grant = &p->grants[index];
@@ -616,7 +481,7 @@ static void grant_parse(struct schema *s, const struct hujson *v, struct groups 
 		hujson_for_each(item, d.src)
 		{
 			if (schema_expect(s, item, HUJSON_STRING, "an entry of `src`"))
-				source_add(s, groups, item, index, 0);
+				source_add(s, groups, item, index);
 		}
 	}
 	if (d.app)
@@ -631,14 +496,15 @@ static unsigned capabilities_count(const struct hujson *grants)
 
 	hujson_for_each(grant, grants)
 	{
-		const struct hujson *app = grant->type == HUJSON_OBJECT
-						   ? hujson_get(grant, STR("app"))
-						   : NULL;
+		const struct hujson *app =
+			grant->type == HUJSON_OBJECT ? hujson_get(grant, STR("app")) : NULL;
 
 		if (!app || app->type != HUJSON_OBJECT)
 			continue;
 		hujson_for_each(list, app)
+		{
 			n += list->n;
+		}
 	}
 	return n;
 }
@@ -668,16 +534,18 @@ static bool grants_alloc(struct schema *s, const struct hujson *v)
 void grants_parse(struct schema *s, const struct hujson *v, const struct hujson *groups_node)
 {
 	struct policy *p = s->arg;
-	struct groups groups = { 0 };
+	struct groups *groups = NULL;
 	unsigned i = 0;
 
 	if (!grants_alloc(s, v)) {
 		p->n_grants = 0;
 		return;
 	}
-	groups_start(s, &groups, groups_node);
-	if (!v || s->err)
+	groups = groups_parse(s, groups_node);
+	if (!v || s->err || !groups)
 		return;
 	hujson_for_each(item, v)
-		grant_parse(s, item, &groups, i++);
+	{
+		grant_parse(s, item, groups, i++);
+	}
 }

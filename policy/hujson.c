@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The HuJSON parser: recursive descent with a depth limit, one error for a broken text (the first), all
- * duplicate keys. Positions are counted on the way, so a file in one long line costs no more.
+ * The HuJSON parser: recursive descent with a depth limit, one error for a broken text (the first),
+ * all duplicate keys. Positions are counted on the way, so a file in one long line costs no more.
  */
 #include "policy/hujson.h"
 
@@ -20,8 +20,9 @@ struct parser {
 };
 
 static const char *const type_names[] = {
-	[HUJSON_NULL] = "null",	      [HUJSON_BOOL] = "true or false", [HUJSON_NUMBER] = "a number",
-	[HUJSON_STRING] = "a string", [HUJSON_ARRAY] = "a list",       [HUJSON_OBJECT] = "an object",
+	[HUJSON_NULL] = "null",	      [HUJSON_BOOL] = "true or false",
+	[HUJSON_NUMBER] = "a number", [HUJSON_STRING] = "a string",
+	[HUJSON_ARRAY] = "a list",    [HUJSON_OBJECT] = "an object",
 };
 _Static_assert(ARRAY_SIZE(type_names) == HUJSON_TYPE_MAX, "a type lacks its name");
 
@@ -61,7 +62,10 @@ static void parser_newline(struct parser *p)
 	p->column = 1;
 }
 
-/* The length of the UTF-8 sequence at s, 0 when it is none (RFC 3629: no overlong forms, no surrogates). */
+/*
+ * The length of the UTF-8 sequence at s, 0 when it is none (RFC 3629: no overlong forms, no
+ * surrogates).
+ */
 static size_t utf8_length(const char *s, size_t size)
 {
 	const unsigned char *u = (const unsigned char *)s;
@@ -192,7 +196,8 @@ static int parse_unicode_escape(struct parser *p, char *out, size_t *n)
 	if (cp >= 0xd800 && cp < 0xdc00) {
 		long low = -1;
 
-		if (p->size - p->pos >= 2 && p->text[p->pos] == '\\' && p->text[p->pos + 1] == 'u') {
+		if (p->size - p->pos >= 2 && p->text[p->pos] == '\\' &&
+		    p->text[p->pos + 1] == 'u') {
 			p->pos += 2;
 			low = parse_hex4(p);
 		}
@@ -256,7 +261,8 @@ static int parse_string(struct parser *p, struct str *ret)
 			continue;
 		}
 		if (c == '\n' || c == '\r')
-			return FAIL(p, "the line ends inside a string; close it with a double quote");
+			return FAIL(p,
+				    "the line ends inside a string; close it with a double quote");
 		if ((unsigned char)c < 0x20)
 			return FAIL(p, "a control character in a string; write \\u%04x", c);
 		len = utf8_length(p->text + p->pos, p->size - p->pos);
@@ -362,7 +368,8 @@ static int parse_key(struct parser *p, struct hujson *v)
 	int err;
 
 	if (parser_peek(p) != '"')
-		return FAIL(p, "expected a key in double quotes or `}`, found `%s`", parser_word(p).s);
+		return FAIL(p, "expected a key in double quotes or `}`, found `%s`",
+			    parser_word(p).s);
 	v->key_line = p->line;
 	v->key_column = parser_column(p);
 	err = parse_string(p, &v->key);
@@ -401,7 +408,9 @@ static int check_duplicates(struct parser *p, const struct hujson *object)
 	if (!members)
 		return -ENOMEM;
 	hujson_for_each(m, object)
+	{
 		members[n++] = m;
+	}
 	qsort(members, n, sizeof(const struct hujson *), by_key);
 	for (unsigned i = 1; i < n; i++) {
 		if (!str_eq(members[i - 1]->key, members[i]->key))
@@ -513,7 +522,8 @@ int hujson_parse(struct str text, struct arena *nodes, struct arena *strings, st
 	if (!err)
 		err = skip_space(&p);
 	if (!err && p.pos < p.size)
-		err = FAIL(&p, "`%s` stands after the end; the file is one value", parser_word(&p).s);
+		err = FAIL(&p, "`%s` stands after the end; the file is one value",
+			   parser_word(&p).s);
 	if (!err && p.duplicates)
 		err = -EINVAL;
 	if (!err)

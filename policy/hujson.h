@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HuJSON text -> tree: JSON with comments and trailing commas, nothing else. Every value and key knows
- * its line and column (from 1; columns count characters). Duplicate keys are errors.
+ * HuJSON text -> tree: JSON with comments and trailing commas, nothing else. Every value and key
+ * knows its line and column (from 1; columns count characters). Duplicate keys are errors.
  */
 #pragma once
 
@@ -25,20 +25,20 @@ enum hujson_type {
 struct hujson {
 	enum hujson_type type;
 	bool boolean;
-	unsigned line, column;         /* of the value */
+	unsigned line, column;	       /* of the value */
 	unsigned key_line, key_column; /* of a member's key */
-	struct str key;                /* of a member of an object */
-	struct str text;               /* a string, decoded; a number as it is spelled */
+	struct str key;		       /* of a member of an object */
+	struct str text;	       /* a string, decoded; a number as it is spelled */
 	struct hujson *first, *next;   /* children; the next sibling */
-	unsigned n;                    /* children */
+	unsigned n;		       /* children */
 };
 
 /* "an object", "a string", … */
 const char *hujson_type_name(enum hujson_type type);
 
 /*
- * 0, -EINVAL (what is wrong is in diags) or -ENOMEM. Nodes and strings live in the two arenas, which may
- * be the same; strings are followed by a NUL byte and hold none.
+ * 0, -EINVAL (what is wrong is in diags) or -ENOMEM. Nodes and strings live in the two arenas,
+ * which may be the same; strings are followed by a NUL byte and hold none.
  */
 int hujson_parse(struct str text, struct arena *nodes, struct arena *strings, struct hujson **ret,
 		 struct policy_diags *diags);

@@ -2,10 +2,10 @@
 /*
  * The inside of a policy, shared by the files that build and read it.
  *
- * Theory of operation: every form of `src` is one atom, shared by all grants that name it, with a bit for
- * each grant. Evaluation ORs the bits of the identity's atoms (tags and logins by hash, cgroup and
- * container globs one by one), and reads capabilities of the grants whose bits are set until all
- * providers of the model are decided.
+ * Theory of operation: every form of `src` is one atom, shared by all grants that name it, with a
+ * bit for each grant. Evaluation ORs the bits of the identity's atoms (tags and logins by hash,
+ * cgroup and container globs one by one), and reads capabilities of the grants whose bits are set
+ * until all providers of the model are decided.
  */
 #pragma once
 
@@ -25,6 +25,7 @@
 #define GROUPS_MAX	   4096
 #define GROUP_DEPTH_MAX	   32
 #define LABELS_MAX	   4096
+#define OVERLAPS_MAX	   100000
 #define TAG_BYTES_MAX	   64
 #define PROVIDER_NAME_MAX  64
 #define MODEL_NAME_MAX	   256
@@ -37,11 +38,19 @@ struct bits256 {
 	uint64_t w[PROVIDER_WORDS];
 };
 
-enum atom_kind { ATOM_ANY, ATOM_TAG, ATOM_SET, ATOM_USER, ATOM_CGROUP, ATOM_CONTAINER, ATOM_KIND_MAX };
+enum atom_kind {
+	ATOM_ANY,
+	ATOM_TAG,
+	ATOM_SET,
+	ATOM_USER,
+	ATOM_CGROUP,
+	ATOM_CONTAINER,
+	ATOM_KIND_MAX
+};
 
 struct atom {
 	enum atom_kind kind;
-	struct str text; /* "tag:x"; a set sorted and joined by commas; login; pattern */
+	struct str text;  /* "tag:x"; a set sorted and joined by commas; login; pattern */
 	struct glob glob; /* cgroup, container */
 	uint64_t *grants; /* a bit for each, p->grant_words long */
 	unsigned line;	  /* where it was seen first */
@@ -73,7 +82,7 @@ struct grant {
 	char rule[40];	     /* "grants[1] (line 40)" */
 	unsigned n_quotas;   /* of its capabilities, those for each tag aside */
 	unsigned tag_quotas; /* one bucket for each tag */
-	struct str src;	   /* the first source, for people */
+	struct str src;	     /* the first source, for people */
 };
 
 struct cost_map {
@@ -85,7 +94,7 @@ struct cost_map {
 /* What only the library needs of a provider; beside struct policy_provider at the same index. */
 struct provider_more {
 	unsigned line;
-	struct str title; /* `name` of Aperture, for people */
+	struct str title;	   /* `name` of Aperture, for people */
 	const struct glob *models; /* those with wildcards */
 	unsigned n_models;
 	int basis; /* -1: search all, -2: free */
@@ -125,6 +134,7 @@ struct name_table {
 
 struct policy {
 	struct arena arena;
+	unsigned n_overlaps; /* patterns compared while checking */
 	struct policy_provider *providers;
 	struct provider_more *more;
 	unsigned n_providers;
@@ -195,6 +205,11 @@ bool tag_valid(struct str s);
 void providers_parse(struct schema *s, const struct hujson *v);
 void quotas_parse(struct schema *s, const struct hujson *v);
 void grants_parse(struct schema *s, const struct hujson *grants, const struct hujson *groups);
+/* The groups of a file (v may be NULL), checked; NULL with s->err set. */
+struct groups;
+struct groups *groups_parse(struct schema *s, const struct hujson *v);
+/* One entry of `src` of this grant. */
+void source_add(struct schema *s, struct groups *groups, const struct hujson *v, unsigned grant);
 void labels_parse(struct schema *s, const struct hujson *v);
 void tests_run(struct schema *s, const struct hujson *v);
 /* One source as in `src` or a group -> atom index; -1: reported. Not for groups. */
@@ -204,7 +219,8 @@ void atoms_index(struct schema *s);
 /* Checks "Name: value"; NULL or what is wrong. */
 const char *header_check(struct str line);
 /* Reads `add_headers`. */
-void headers_parse(struct schema *s, const struct hujson *v, const struct str **ret, unsigned *ret_n);
+void headers_parse(struct schema *s, const struct hujson *v, const struct str **ret,
+		   unsigned *ret_n);
 /* "tag:a, tag:b" or one side of it: the next tag, false at the end or when one is no tag (*bad). */
 bool tags_next(struct str *rest, struct str *ret_tag, bool *bad);
 
@@ -212,7 +228,8 @@ bool tags_next(struct str *rest, struct str *ret_tag, bool *bad);
 int atom_lookup(const struct policy *p, enum atom_kind kind, struct str text);
 void grants_match(const struct policy *p, const struct policy_facts *who, struct matched *ret);
 /* Provider and rest of "provider/model"; false when no provider is named. */
-bool model_split(const struct policy *p, struct str name, unsigned *ret_provider, struct str *ret_model);
+bool model_split(const struct policy *p, struct str name, unsigned *ret_provider,
+		 struct str *ret_model);
 bool pattern_match(const struct policy *p, const struct pattern *pattern, unsigned provider,
 		   struct str model);
 bool capability_covers(const struct policy *p, const struct capability *c, unsigned provider,

@@ -66,9 +66,10 @@ static void match_parse(struct schema *s, const struct hujson *v, struct label_r
 		label_glob(s, d.cgroup, d.cgroup->text, &r->has_cgroup, &r->cgroup);
 	if (d.cgroup && d.cgroup->text.n && d.cgroup->text.s[0] != '/' &&
 	    !str_starts(d.cgroup->text, STR("**")))
-		schema_warn(s, d.cgroup,
-			    "`%s` can match nothing: paths of cgroups start with a slash; write `/%s`",
-			    diag_word(d.cgroup->text).s, diag_word(d.cgroup->text).s);
+		schema_warn(
+			s, d.cgroup,
+			"`%s` can match nothing: paths of cgroups start with a slash; write `/%s`",
+			diag_word(d.cgroup->text).s, diag_word(d.cgroup->text).s);
 	if (d.image)
 		label_glob(s, d.image, d.image->text, &r->has_image, &r->image);
 	if (d.container)
@@ -77,7 +78,8 @@ static void match_parse(struct schema *s, const struct hujson *v, struct label_r
 		struct str text = d.docker_label->text;
 		const char *equals = memchr(text.s, '=', text.n);
 
-		r->docker_label = (struct str){ text.s, equals ? (size_t)(equals - text.s) : text.n };
+		r->docker_label =
+			(struct str){ text.s, equals ? (size_t)(equals - text.s) : text.n };
 		if (!r->docker_label.n)
 			schema_error(s, d.docker_label, "the name of the label is missing");
 		if (equals)
@@ -97,10 +99,11 @@ static void label_tags(struct schema *s, const struct hujson *v, struct label_ru
 		if (!schema_expect(s, item, HUJSON_STRING, "a tag"))
 			return;
 		if (!tag_valid(item->text))
-			schema_error(s, item,
-				     "`%s` is no tag; it is `tag:`, a letter, then letters, digits and "
-				     "dashes in lower case",
-				     diag_word(item->text).s);
+			schema_error(
+				s, item,
+				"`%s` is no tag; it is `tag:`, a letter, then letters, digits and "
+				"dashes in lower case",
+				diag_word(item->text).s);
 		size += item->text.n + 1;
 	}
 	out = schema_alloc(s, size, 1);
@@ -149,7 +152,9 @@ void labels_parse(struct schema *s, const struct hujson *v)
 	if (!p->labels)
 		return;
 	hujson_for_each(item, v)
+	{
 		label_parse(s, item, &p->labels[p->n_labels++]);
+	}
 }
 
 /* ---------------------------------------------------------------- reading */
@@ -159,7 +164,8 @@ static bool label_matches(const struct label_rule *r, const struct policy_label_
 {
 	if ((r->has_cgroup && !glob_match(&r->cgroup, facts->cgroup)) ||
 	    (r->has_image && (!facts->image.n || !glob_match(&r->image, facts->image))) ||
-	    (r->has_container && (!facts->container.n || !glob_match(&r->container, facts->container))))
+	    (r->has_container &&
+	     (!facts->container.n || !glob_match(&r->container, facts->container))))
 		return false;
 	if (!r->docker_label.n)
 		return true;
@@ -168,7 +174,9 @@ static bool label_matches(const struct label_rule *r, const struct policy_label_
 	return ret_value->n && (!r->has_value || glob_match(&r->value, *ret_value));
 }
 
-/* Normalised, each tag once; false when one is no tag or they do not fit: then nothing is put on. */
+/*
+ * Normalised, each tag once; false when one is no tag or they do not fit: then nothing is put on.
+ */
 static bool label_write(struct str list, char *ret, size_t size)
 {
 	struct str tag;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: most patterns are a literal, a literal with one star at the end, or `**`; those
- * are a memcmp(). The others run as a set of states (one bit for each token) over the characters of the
- * text, so no pattern can make it backtrack.
+ * Theory of operation: most patterns are a literal, a literal with one star at the end, or `**`;
+ * those are a memcmp(). The others run as a set of states (one bit for each token) over the
+ * characters of the text, so no pattern can make it backtrack.
  */
 #include "policy/match.h"
 
@@ -51,33 +51,33 @@ static uint32_t next_char(const unsigned char *s, size_t n, size_t *pos)
 	return c;
 }
 
-/* Runs of stars become one token, the widest of them. */
+/* The next token of a pattern. Runs of stars become one, the widest of them. */
+static uint32_t next_token(struct str text, size_t *pos)
+{
+	const unsigned char *s = (const unsigned char *)text.s;
+	size_t stars = 0;
+
+	while (*pos + stars < text.n && s[*pos + stars] == '*')
+		stars++;
+	*pos += stars;
+	if (stars)
+		return stars > 1 ? TOKEN_ANY : TOKEN_STAR;
+	if (s[*pos] != '?')
+		return next_char(s, text.n, pos);
+	++*pos;
+	return TOKEN_ONE;
+}
+
 static int tokens_compile(struct glob *g, struct arena *arena)
 {
-	const unsigned char *s = (const unsigned char *)g->text.s;
 	uint32_t tokens[GLOB_TOKENS_MAX], *copy;
 	size_t pos = g->prefix;
 	unsigned n = 0;
 
 	while (pos < g->text.n) {
-		uint32_t token;
-
 		if (n == GLOB_TOKENS_MAX)
 			return -E2BIG;
-		if (s[pos] == '*') {
-			size_t stars = 1;
-
-			while (pos + stars < g->text.n && s[pos + stars] == '*')
-				stars++;
-			token = stars > 1 ? TOKEN_ANY : TOKEN_STAR;
-			pos += stars;
-		} else if (s[pos] == '?') {
-			token = TOKEN_ONE;
-			pos++;
-		} else {
-			token = next_char(s, g->text.n, &pos);
-		}
-		tokens[n++] = token;
+		tokens[n++] = next_token(g->text, &pos);
 	}
 	copy = arena_alloc(arena, n * sizeof(*copy));
 	if (!copy)
@@ -185,10 +185,71 @@ bool glob_match(const struct glob *g, struct str text)
 	case GLOB_PREFIX:
 		return !rest.n || !memchr(rest.s, '/', rest.n);
 	default:
-		if (rest.n < g->suffix ||
-		    memcmp(rest.s + rest.n - g->suffix,
-			   g->text.s + g->text.n - g->suffix, g->suffix) != 0)
+		if (rest.n < g->suffix || memcmp(rest.s + rest.n - g->suffix,
+						 g->text.s + g->text.n - g->suffix, g->suffix) != 0)
 			return false;
 		return glob_run(g, rest);
 	}
+}
+
+/* ---------------------------------------------------------------- do two patterns meet */
+
+static bool is_star(uint32_t token)
+{
+	return token == TOKEN_STAR || token == TOKEN_ANY;
+}
+
+/* Whether one character can be taken by both tokens. */
+static bool tokens_meet(uint32_t a, uint32_t b)
+{
+	bool any_a = a == TOKEN_ANY, any_b = b == TOKEN_ANY;
+	bool most_a = a == TOKEN_STAR || a == TOKEN_ONE, most_b = b == TOKEN_STAR || b == TOKEN_ONE;
+
+	if (any_a || any_b || (most_a && most_b))
+		return true;
+	if (most_a || most_b)
+		return (most_a ? b : a) != '/';
+	return a == b;
+}
+
+/* From the pair (i, j) of positions to those that one step more reaches, in `row` and `next`. */
+static void pair_step(const uint32_t *a, unsigned i, unsigned n_a, const uint32_t *b, unsigned j,
+		      unsigned n_b, bool *row, bool *next)
+{
+	bool star_a = i < n_a && is_star(a[i]), star_b = j < n_b && is_star(b[j]);
+
+	if (star_a)
+		next[j] = true;
+	if (star_b)
+		row[j + 1] = true;
+	if (i == n_a || j == n_b || !tokens_meet(a[i], b[j]))
+		return;
+	if (!star_a && !star_b)
+		next[j + 1] = true;
+	else if (!star_a)
+		next[j] = true;
+	else if (!star_b)
+		row[j + 1] = true;
+}
+
+bool glob_overlaps(const struct glob *ga, const struct glob *gb)
+{
+	uint32_t a[GLOB_BYTES_MAX], b[GLOB_BYTES_MAX];
+	bool rows[2][GLOB_BYTES_MAX + 2] = { { true } };
+	unsigned n_a = 0, n_b = 0;
+
+	for (size_t pos = 0; pos < ga->text.n;)
+		a[n_a++] = next_token(ga->text, &pos);
+	for (size_t pos = 0; pos < gb->text.n;)
+		b[n_b++] = next_token(gb->text, &pos);
+	for (unsigned i = 0; i <= n_a; i++) {
+		bool *row = rows[i % 2], *next = rows[(i + 1) % 2];
+
+		memset(next, 0, sizeof(rows[0]));
+		for (unsigned j = 0; j <= n_b; j++) {
+			if (row[j])
+				pair_step(a, i, n_a, b, j, n_b, row, next);
+		}
+	}
+	return rows[n_a % 2][n_b];
 }

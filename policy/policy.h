@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public face of the policy library: text -> policy -> (facts) -> verdict + reason. Pure: no I/O,
- * no clock, no log, no global state. A policy is immutable after policy_parse() and may be read by any
- * number of threads. All strings inside belong to the policy and live as long as it.
+ * The public face of the policy library: text -> policy -> (facts) -> verdict + reason. Pure: no
+ * I/O, no clock, no log, no global state. A policy is immutable after policy_parse() and may be
+ * read by any number of threads. All strings inside belong to the policy and live as long as it.
  */
 #pragma once
 
@@ -13,18 +13,18 @@
 #include "common/str.h"
 #include "common/wire.h"
 
-#define POLICY_TEXT_MAX     (4u << 20)
+#define POLICY_TEXT_MAX	    (4u << 20)
 #define POLICY_CANDIDATES   8  /* providers tried for one model */
-#define POLICY_CHARGES_MAX  32 /* buckets charged by one request; more is an error of policy check */
+#define POLICY_CHARGES_MAX  32 /* buckets of one request; one more refuses it */
 #define POLICY_BUCKET_BYTES 96 /* "day:tag:pr-bot" */
 #define POLICY_RULE_BYTES   160
 
 /* ---------------------------------------------------------------- diagnostics */
 
 struct policy_diag {
-	bool is_error; /* else a warning */
+	bool is_error;	       /* else a warning */
 	unsigned line, column; /* from 1; 0: the whole file */
-	char text[256];        /* a sentence with the cure, without the position */
+	char text[256];	       /* a sentence with the cure, without the position */
 };
 #define POLICY_DIAGS_MAX 64
 struct policy_diags {
@@ -39,22 +39,28 @@ int policy_diags_print(const struct policy_diags *d, struct str file, struct buf
 
 struct policy;
 /*
- * 0, or -EINVAL (see diags), -ENOMEM. *ret_policy is untouched on failure. `prices` is the text of a
- * price table (prices.hujson) or empty for the built-in one. Runs the `tests` of the file too: a failing
- * test is an error.
+ * 0, or -EINVAL (see diags), -ENOMEM. *ret_policy is untouched on failure. `prices` is the text of
+ * a price table (prices.hujson) or empty for the built-in one. Runs the `tests` of the file too: a
+ * failing test is an error.
  */
 int policy_parse(struct str text, struct str prices, struct policy **ret_policy,
 		 struct policy_diags *diags);
 void policy_free(struct policy *p);
 
 enum policy_key_kind { KEY_NONE, KEY_FILE, KEY_ENV, KEY_CMD, KEY_CRED, KEY_LITERAL, KEY_KIND_MAX };
-enum policy_auth_header { AUTH_BEARER, AUTH_X_API_KEY, AUTH_X_GOOG_API_KEY, AUTH_API_KEY, AUTH_HEADER_MAX };
+enum policy_auth_header {
+	AUTH_BEARER,
+	AUTH_X_API_KEY,
+	AUTH_X_GOOG_API_KEY,
+	AUTH_API_KEY,
+	AUTH_HEADER_MAX
+};
 enum policy_auth_mode { AUTH_OVERRIDE, AUTH_PASSTHROUGH, AUTH_NONE, AUTH_MODE_MAX };
 
 struct policy_provider {
 	struct str name, description;
-	bool tls;            /* https */
-	struct str host;     /* of baseurl, without brackets */
+	bool tls;	 /* https */
+	struct str host; /* of baseurl, without brackets */
 	uint16_t port;
 	struct str base_path; /* "" or "/x/y", no slash at the end */
 	enum policy_key_kind key_kind;
@@ -71,7 +77,7 @@ struct policy_provider {
 	int64_t preference;
 	bool disabled, insecure;
 	bool drain_on_disconnect; /* the provider bills the whole answer anyway */
-	bool usage_option;        /* takes stream_options.include_usage (default true for openai_chat) */
+	bool usage_option; /* takes stream_options.include_usage (default true for openai_chat) */
 };
 unsigned policy_n_providers(const struct policy *p);
 const struct policy_provider *policy_provider(const struct policy *p, unsigned i);
@@ -93,7 +99,7 @@ struct policy_quota {
 	bool per_tag, per_cgroup;
 	enum quota_unit unit;
 	int64_t capacity;
-	int64_t rate;         /* units per rate_period_ns; 0: never refills */
+	int64_t rate; /* units per rate_period_ns; 0: never refills */
 	uint64_t rate_period_ns;
 	bool warn_only; /* on_exceed: warn */
 };
@@ -101,24 +107,26 @@ unsigned policy_n_quotas(const struct policy *p);
 const struct policy_quota *policy_quota(const struct policy *p, unsigned i);
 
 struct policy_charge {
-	unsigned quota;                    /* index */
-	char bucket[POLICY_BUCKET_BYTES];  /* expanded name: the identity of the balance */
+	unsigned quota;			  /* index */
+	char bucket[POLICY_BUCKET_BYTES]; /* expanded name: the identity of the balance */
 };
 
 struct policy_query {
 	struct policy_facts who;
 	enum wire_format format;
-	struct str model; /* "model" or "provider/model"; a provider prefix is honoured if it names one */
+	struct str model; /* "model" or "provider/model"; a provider prefix is honoured if it names
+			     one */
 	struct str provider; /* explicit provider (/p/{provider}/…), or empty */
 };
 
 struct policy_verdict {
-	enum outcome outcome; /* OUTCOME_NONE: allowed */
+	enum outcome outcome;			/* OUTCOME_NONE: allowed */
 	unsigned candidates[POLICY_CANDIDATES]; /* provider indexes, best first */
 	unsigned n_candidates;
 	struct str model; /* without the provider prefix; points into the query */
 	bool is_admin;
-	char rule[POLICY_RULE_BYTES]; /* the rule that decided: "grants[1] (line 40)", or what is missing */
+	char rule[POLICY_RULE_BYTES]; /* the rule that decided: "grants[1] (line 40)", or what is
+					 missing */
 };
 /* Bounded, no allocation. Never touches quotas; those are policy_charges() and quota.h. */
 void policy_eval(const struct policy *p, const struct policy_query *q, struct policy_verdict *ret);
@@ -131,8 +139,10 @@ unsigned policy_grant_headers(const struct policy *p, const struct policy_facts 
 			      unsigned provider, struct str model, struct str *ret, unsigned max);
 
 /* Calls `fn` for each (provider, model) the identity may use; globs are listed as they stand. */
-typedef void (*policy_model_fn)(void *arg, const struct policy_provider *provider, struct str model);
-void policy_models(const struct policy *p, const struct policy_facts *who, policy_model_fn fn, void *arg);
+typedef void (*policy_model_fn)(void *arg, const struct policy_provider *provider,
+				struct str model);
+void policy_models(const struct policy *p, const struct policy_facts *who, policy_model_fn fn,
+		   void *arg);
 
 /* ---------------------------------------------------------------- labels by rule */
 
@@ -143,7 +153,8 @@ struct policy_label_facts {
 	void *arg;
 };
 /* First matching rule of `labels`; writes "tag:a,tag:b" and returns true, or false. */
-bool policy_label(const struct policy *p, const struct policy_label_facts *facts, char *ret_tags, size_t size);
+bool policy_label(const struct policy *p, const struct policy_label_facts *facts, char *ret_tags,
+		  size_t size);
 
 /* ---------------------------------------------------------------- prices */
 
@@ -153,18 +164,20 @@ struct usage_tokens {
 struct policy_price {
 	/* picodollars a token: dollars per million tokens times 1e6. -1: this part has no price. */
 	int64_t input, output, cache_read, cache_write_5m, cache_write_1h;
-	int64_t web_search_nanousd; /* each */
+	int64_t web_search_nanousd;		   /* each */
 	int64_t context_tokens, max_output_tokens; /* 0: unknown */
 	/* Other prices when the whole prompt is longer than this; 0: none. -1: as above. */
 	int64_t tier_above_tokens;
 	int64_t tier_input, tier_output, tier_cache_read, tier_cache_write_5m, tier_cache_write_1h;
-	int64_t adjustment_ppm;                    /* 1,000,000: none */
+	int64_t adjustment_ppm; /* 1,000,000: none */
 };
 /* False: unpriced. Follows model_cost_map and cost_basis of the provider. */
-bool policy_price(const struct policy *p, unsigned provider, struct str model, struct policy_price *ret);
+bool policy_price(const struct policy *p, unsigned provider, struct str model,
+		  struct policy_price *ret);
 /*
- * Nano-dollars, rounded up once at the end; tokens below 0 count as 0; saturates at INT64_MAX. Reasoning
- * is a part of the output and costs nothing on its own; a cached part without a price costs as input.
+ * Nano-dollars, rounded up once at the end; tokens below 0 count as 0; saturates at INT64_MAX.
+ * Reasoning is a part of the output and costs nothing on its own; a cached part without a price
+ * costs as input.
  */
 int64_t price_cost_nanousd(const struct policy_price *price, const struct usage_tokens *tokens);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Prices: a table in HuJSON, dollars for a million tokens, read without floating point into picodollars
- * for a token; the search by provider and model; the sum of a bill.
+ * Prices: a table in HuJSON, dollars for a million tokens, read without floating point into
+ * picodollars for a token; the search by provider and model; the sum of a bill.
  */
 #include "policy/internal.h"
 
@@ -20,8 +20,8 @@ struct table_draft {
 	const struct hujson *bases;
 };
 
-static void picodollars_parse(struct schema *s, const struct schema_field *f, const struct hujson *v,
-			      void *object)
+static void picodollars_parse(struct schema *s, const struct schema_field *f,
+			      const struct hujson *v, void *object)
 {
 	int64_t *at = (int64_t *)((char *)object + f->at);
 	/* Dollars a million -> picodollars each: 6 digits. Dollars -> nano-dollars: 9. */
@@ -43,7 +43,10 @@ static void picodollars_parse(struct schema *s, const struct schema_field *f, co
 }
 
 #define PRICE(m) SCHEMA_AT(struct policy_price, m)
-#define PRICE_PART(k, m) { k, SCHEMA_CUSTOM, PRICE(m), .parse = picodollars_parse, .help = "dollars" }
+#define PRICE_PART(k, m)                                                                           \
+	{                                                                                          \
+		k, SCHEMA_CUSTOM, PRICE(m), .parse = picodollars_parse, .help = "dollars"          \
+	}
 
 static const struct schema_field tier_fields[] = {
 	{ "above", SCHEMA_INT, .required = true, PRICE(tier_above_tokens), .min = 1, .max = 1 << 30,
@@ -70,16 +73,19 @@ static const struct schema_field price_fields[] = {
 	PRICE_PART("cache_write_5m", cache_write_5m),
 	PRICE_PART("cache_write_1h", cache_write_1h),
 	PRICE_PART("web_search", web_search_nanousd),
-	{ "context", SCHEMA_INT, PRICE(context_tokens), .min = 1, .max = 1 << 30, .help = "tokens" },
+	{ "context", SCHEMA_INT, PRICE(context_tokens), .min = 1, .max = 1 << 30,
+	  .help = "tokens" },
 	{ "max_output", SCHEMA_INT, PRICE(max_output_tokens), .min = 1, .max = 1 << 30,
 	  .help = "tokens" },
-	{ "long", SCHEMA_CUSTOM, .parse = tier_parse, .help = "other prices above a prompt's size" },
+	{ "long", SCHEMA_CUSTOM, .parse = tier_parse,
+	  .help = "other prices above a prompt's size" },
 	{ 0 },
 };
 
 #define BASE(m) SCHEMA_AT(struct base_draft, m)
 static const struct schema_field base_fields[] = {
-	{ "models", SCHEMA_NODE, BASE(models), .node = HUJSON_OBJECT, .help = "patterns and prices" },
+	{ "models", SCHEMA_NODE, BASE(models), .node = HUJSON_OBJECT,
+	  .help = "patterns and prices" },
 	{ "like", SCHEMA_STRINGS, BASE(like), .at_count = offsetof(struct base_draft, n_like),
 	  .help = "bases that are searched afterwards" },
 	{ 0 },
@@ -87,7 +93,8 @@ static const struct schema_field base_fields[] = {
 
 #define TABLE(m) SCHEMA_AT(struct table_draft, m)
 static const struct schema_field table_fields[] = {
-	{ "date", SCHEMA_STRING, .required = true, TABLE(date), .help = "when it was last compared" },
+	{ "date", SCHEMA_STRING, .required = true, TABLE(date),
+	  .help = "when it was last compared" },
 	{ "bases", SCHEMA_NODE, .required = true, TABLE(bases), .node = HUJSON_OBJECT,
 	  .help = "price lists by name" },
 	{ 0 },
@@ -151,7 +158,9 @@ static void base_parse(struct schema *s, const struct hujson *v, struct price_ba
 	if (!ret->entries)
 		return;
 	hujson_for_each(m, d->models)
+	{
 		entry_parse(s, m, ret);
+	}
 }
 
 /* `like` names bases that may stand later in the file. */
@@ -164,7 +173,8 @@ static void base_link(struct schema *s, const struct hujson *v, const struct pri
 		if (at < 0)
 			schema_error(s, v, "`like` names no basis: `%s`", diag_word(d->like[i]).s);
 		else if (base->n_like == ARRAY_SIZE(base->like))
-			schema_error(s, v, "`like` names more than %zu bases", ARRAY_SIZE(base->like));
+			schema_error(s, v, "`like` names more than %zu bases",
+				     ARRAY_SIZE(base->like));
 		else
 			base->like[base->n_like++] = (unsigned)at;
 	}
@@ -207,7 +217,8 @@ int price_table_parse(struct str text, struct arena *arena, struct price_table *
 	struct hujson *root;
 
 	if (text.n > POLICY_TEXT_MAX)
-		diag_add(diags, true, 0, 0, "the price table is larger than %u bytes", POLICY_TEXT_MAX);
+		diag_add(diags, true, 0, 0, "the price table is larger than %u bytes",
+			 POLICY_TEXT_MAX);
 	else
 		s.err = hujson_parse(text, &nodes, arena, &root, diags);
 	if (!s.err && !diags->n_errors)
@@ -234,25 +245,27 @@ int price_base_of_host(const struct price_table *t, struct str host)
 {
 	static const struct {
 		struct str suffix, base;
+		bool region; /* also as "us-east5-aiplatform…" */
 	} hosts[] = {
-		{ STR("anthropic.com"), STR("anthropic") },
-		{ STR("openai.com"), STR("openai") },
-		{ STR("openai.azure.com"), STR("azure") },
-		{ STR("generativelanguage.googleapis.com"), STR("google") },
-		{ STR("aiplatform.googleapis.com"), STR("vertex") },
-		{ STR("amazonaws.com"), STR("bedrock") },
-		{ STR("openrouter.ai"), STR("openrouter") },
-		{ STR("ai-gateway.vercel.sh"), STR("vercel") },
-		{ STR("mistral.ai"), STR("mistral") },
-		{ STR("deepseek.com"), STR("deepseek") },
-		{ STR("groq.com"), STR("groq") },
-		{ STR("x.ai"), STR("xai") },
+		{ STR("anthropic.com"), STR("anthropic"), false },
+		{ STR("openai.com"), STR("openai"), false },
+		{ STR("openai.azure.com"), STR("azure"), false },
+		{ STR("generativelanguage.googleapis.com"), STR("google"), false },
+		{ STR("aiplatform.googleapis.com"), STR("vertex"), true },
+		{ STR("amazonaws.com"), STR("bedrock"), false },
+		{ STR("openrouter.ai"), STR("openrouter"), false },
+		{ STR("ai-gateway.vercel.sh"), STR("vercel"), false },
+		{ STR("mistral.ai"), STR("mistral"), false },
+		{ STR("deepseek.com"), STR("deepseek"), false },
+		{ STR("groq.com"), STR("groq"), false },
+		{ STR("x.ai"), STR("xai"), false },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
 		struct str s = hosts[i].suffix;
+		char before = host.n > s.n ? host.s[host.n - s.n - 1] : '.';
 
-		if (str_ends(host, s) && (host.n == s.n || strchr(".-", host.s[host.n - s.n - 1])))
+		if (str_ends(host, s) && (before == '.' || (hosts[i].region && before == '-')))
 			return price_base_find(t, hosts[i].base);
 	}
 	return -1;
@@ -311,7 +324,8 @@ bool price_resolve(const struct policy *p, unsigned provider, struct str model,
 	return true;
 }
 
-bool policy_price(const struct policy *p, unsigned provider, struct str model, struct policy_price *ret)
+bool policy_price(const struct policy *p, unsigned provider, struct str model,
+		  struct policy_price *ret)
 {
 	struct str as;
 
@@ -338,7 +352,8 @@ static struct rates rates_of(const struct policy_price *price, bool tier)
 	r.input = first_priced(tier ? p->tier_input : -1, p->input, 0);
 	r.output = first_priced(tier ? p->tier_output : -1, p->output, 0);
 	r.cache_read = first_priced(tier ? p->tier_cache_read : -1, p->cache_read, r.input);
-	r.cache_write_5m = first_priced(tier ? p->tier_cache_write_5m : -1, p->cache_write_5m, r.input);
+	r.cache_write_5m =
+		first_priced(tier ? p->tier_cache_write_5m : -1, p->cache_write_5m, r.input);
 	r.cache_write_1h = first_priced(tier ? p->tier_cache_write_1h : -1, p->cache_write_1h,
 					r.cache_write_5m);
 	return r;

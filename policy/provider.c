@@ -202,8 +202,10 @@ static void base_path_trim(struct schema *s, const struct hujson *v, struct str 
 		if (!str_ends(*path, versions[i]))
 			continue;
 		path->n -= versions[i].n;
-		schema_warn(s, v, "`baseurl` ends in `%s`, which the gateway appends itself; "
-				  "it is left out", versions[i].s);
+		schema_warn(s, v,
+			    "`baseurl` ends in `%s`, which the gateway appends itself; "
+			    "it is left out",
+			    versions[i].s);
 		return;
 	}
 }
@@ -245,10 +247,11 @@ static void baseurl_parse(struct schema *s, const struct hujson *object, struct 
 	if (wrong)
 		schema_error(s, v, "`baseurl` is `%s`: %s", diag_word(v->text).s, wrong);
 	else if (!p->tls && !p->insecure && !host_is_loopback(p->host))
-		schema_error(s, v,
-			     "`baseurl` sends keys and prompts to %s in clear text; use https, or set "
-			     "\"insecure\": true",
-			     diag_word(p->host).s);
+		schema_error(
+			s, v,
+			"`baseurl` sends keys and prompts to %s in clear text; use https, or set "
+			"\"insecure\": true",
+			diag_word(p->host).s);
 }
 
 /* ---------------------------------------------------------------- key */
@@ -258,7 +261,8 @@ static bool variable_valid(struct str s)
 	for (size_t i = 0; i < s.n; i++) {
 		char c = (char)(s.s[i] | 0x20);
 
-		if (!(c >= 'a' && c <= 'z') && s.s[i] != '_' && !(i && s.s[i] >= '0' && s.s[i] <= '9'))
+		if (!(c >= 'a' && c <= 'z') && s.s[i] != '_' &&
+		    !(i && s.s[i] >= '0' && s.s[i] <= '9'))
 			return false;
 	}
 	return s.n > 0;
@@ -303,15 +307,17 @@ static void key_parse(struct schema *s, const struct hujson *object, const struc
 
 	if (!d->apikey.n) {
 		if (p->auth_mode == AUTH_OVERRIDE && !p->disabled)
-			schema_warn_key(s, object,
-					"provider `%s` has no key: its requests will be refused; set "
-					"`apikey`, or \"auth_mode\": \"none\" when it needs none",
-					diag_word(p->name).s);
+			schema_warn_key(
+				s, object,
+				"provider `%s` has no key: its requests will be refused; set "
+				"`apikey`, or \"auth_mode\": \"none\" when it needs none",
+				diag_word(p->name).s);
 		return;
 	}
 	if (str_starts(d->apikey, STR("keyfile::"))) {
-		schema_error(s, v, "service-account key files are not served by this version; remove "
-				   "this provider");
+		schema_error(s, v,
+			     "service-account key files are not served by this version; remove "
+			     "this provider");
 		return;
 	}
 	p->key_kind = KEY_LITERAL;
@@ -326,14 +332,15 @@ static void key_parse(struct schema *s, const struct hujson *object, const struc
 	if (wrong)
 		schema_error(s, v, "`apikey` of `%s`: %s", diag_word(p->name).s, wrong);
 	else if (p->key_kind == KEY_LITERAL)
-		schema_warn(s, v,
-			    "`apikey` of `%s` is the key itself, which everyone who reads this file "
-			    "gets; write file:/etc/sallyport/keys/NAME",
-			    diag_word(p->name).s);
+		schema_warn(
+			s, v,
+			"`apikey` of `%s` is the key itself, which everyone who reads this file "
+			"gets; write file:/etc/sallyport/keys/NAME",
+			diag_word(p->name).s);
 }
 
-static void authorization_parse(struct schema *s, const struct hujson *object, const struct draft *d,
-				struct policy_provider *p)
+static void authorization_parse(struct schema *s, const struct hujson *object,
+				const struct draft *d, struct policy_provider *p)
 {
 	static const struct str words[] = { [AUTH_BEARER] = STR("bearer"),
 					    [AUTH_X_API_KEY] = STR("x-api-key"),
@@ -344,9 +351,10 @@ static void authorization_parse(struct schema *s, const struct hujson *object, c
 
 	if (!d->authorization.n) {
 		if (p->auth_mode == AUTH_OVERRIDE && str_eq(p->host, STR("api.anthropic.com")))
-			schema_warn_key(s, object,
-					"Anthropic takes an API key as x-api-key; set \"authorization\": "
-					"\"x-api-key\"");
+			schema_warn_key(
+				s, object,
+				"Anthropic takes an API key as x-api-key; set \"authorization\": "
+				"\"x-api-key\"");
 		return;
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
@@ -360,10 +368,11 @@ static void authorization_parse(struct schema *s, const struct hujson *object, c
 		schema_error(s, v, "`authorization` \"%s\" is not served by this version",
 			     d->authorization.s);
 	else
-		schema_error(s, v,
-			     "`authorization` is `%s`; it must be bearer, x-api-key, x-goog-api-key or "
-			     "api-key",
-			     diag_word(d->authorization).s);
+		schema_error(
+			s, v,
+			"`authorization` is `%s`; it must be bearer, x-api-key, x-goog-api-key or "
+			"api-key",
+			diag_word(d->authorization).s);
 }
 
 /* ---------------------------------------------------------------- formats, headers, domains */
@@ -388,8 +397,10 @@ static bool format_parse(struct schema *s, const struct hujson *m, struct policy
 		if (!str_eq(m->key, str_of(later[i])))
 			continue;
 		if (m->boolean)
-			schema_warn_key(s, m, "`%s` is not served by this version; such requests find "
-					      "no provider", later[i]);
+			schema_warn_key(s, m,
+					"`%s` is not served by this version; such requests find "
+					"no provider",
+					later[i]);
 		return true;
 	}
 	schema_error_key(s, m, "unknown wire format `%s`%s", diag_word(m->key).s,
@@ -423,10 +434,11 @@ static void formats_parse(struct schema *s, const struct hujson *v, struct polic
 
 const char *header_check(struct str line)
 {
-	static const char *const framing[] = { "host",		    "connection", "content-length",
-					       "transfer-encoding", "te",	  "trailer",
-					       "upgrade",	    "keep-alive", "expect",
-					       "proxy-connection",  "content-encoding" };
+	static const char *const framing[] = {
+		"host",	  "connection",	      "content-length",	 "transfer-encoding",
+		"te",	  "trailer",	      "upgrade",	 "keep-alive",
+		"expect", "proxy-connection", "content-encoding"
+	};
 	static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 				    "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 	const char *colon = line.n ? memchr(line.s, ':', line.n) : NULL;
@@ -447,7 +459,8 @@ const char *header_check(struct str line)
 	return NULL;
 }
 
-void headers_parse(struct schema *s, const struct hujson *v, const struct str **ret, unsigned *ret_n)
+void headers_parse(struct schema *s, const struct hujson *v, const struct str **ret,
+		   unsigned *ret_n)
 {
 	const char *wrong;
 
@@ -485,7 +498,8 @@ static void domains_parse(struct schema *s, const struct hujson *v, struct polic
 		if (host_name_valid(list[p->n_domains]))
 			p->n_domains++;
 		else
-			schema_error(s, item, "`%s` is no host name; write it like \"api.example.com\"",
+			schema_error(s, item,
+				     "`%s` is no host name; write it like \"api.example.com\"",
 				     diag_word(item->text).s);
 	}
 	p->domains = list;
@@ -528,7 +542,8 @@ static void models_parse(struct schema *s, const struct hujson *v, struct policy
 		if (err == -ENOMEM)
 			s->err = err;
 		else if (err)
-			schema_error(s, item, "the pattern `%s` is too long", diag_word(item->text).s);
+			schema_error(s, item, "the pattern `%s` is too long",
+				     diag_word(item->text).s);
 		else if (!glob_is_literal(item->text))
 			model_warn(s, item, p->name);
 	}
@@ -541,8 +556,8 @@ static void cost_map_parse(struct schema *s, const struct hujson *v, struct cost
 	const char *wrong = NULL;
 	int err;
 
-	if (!schema_parse(s, cost_map_fields, "an entry of model_cost_map", v, nodes) || !nodes[0] ||
-	    !nodes[1])
+	if (!schema_parse(s, cost_map_fields, "an entry of model_cost_map", v, nodes) ||
+	    !nodes[0] || !nodes[1])
 		return;
 	err = glob_compile(&ret->match, nodes[0]->text, s->arena);
 	if (err == -ENOMEM)
@@ -550,7 +565,8 @@ static void cost_map_parse(struct schema *s, const struct hujson *v, struct cost
 	else if (err)
 		schema_error(s, nodes[0], "the pattern is too long");
 	if (memchr(nodes[0]->text.s, '[', nodes[0]->text.n))
-		schema_error(s, nodes[0], "`[...]` is no part of patterns here; use `*`, `**` and `?`");
+		schema_error(s, nodes[0],
+			     "`[...]` is no part of patterns here; use `*`, `**` and `?`");
 	ret->as = nodes[1]->text;
 	ret->adjustment_ppm = 1000000;
 	if (nodes[2])
@@ -568,12 +584,14 @@ static void cost_maps_parse(struct schema *s, const struct hujson *v, struct pro
 	if (!maps)
 		return;
 	hujson_for_each(item, v)
+	{
 		cost_map_parse(s, item, &maps[more->n_maps++]);
+	}
 	more->maps = maps;
 }
 
-static void basis_parse(struct schema *s, const struct hujson *object, const struct policy_provider *p,
-			struct provider_more *more)
+static void basis_parse(struct schema *s, const struct hujson *object,
+			const struct policy_provider *p, struct provider_more *more)
 {
 	const struct policy *policy = s->arg;
 	const struct hujson *v = hujson_get(object, STR("cost_basis"));
@@ -620,13 +638,15 @@ static void provider_parse(struct schema *s, const struct hujson *v, struct poli
 					 .base_path = STR(""),
 					 .key_arg = STR(""),
 					 .usage_option = true },
-			   .more = { .line = v->key_line, .basis_name = STR(""), .title = STR("") } };
+			   .more = {
+				   .line = v->key_line, .basis_name = STR(""), .title = STR("") } };
 
 	if (!provider_name_valid(v->key))
-		schema_error_key(s, v,
-				 "`%s` cannot be a provider's name; it holds letters, digits, `-`, `_` "
-				 "and `.`, %d at most",
-				 diag_word(v->key).s, PROVIDER_NAME_MAX);
+		schema_error_key(
+			s, v,
+			"`%s` cannot be a provider's name; it holds letters, digits, `-`, `_` "
+			"and `.`, %d at most",
+			diag_word(v->key).s, PROVIDER_NAME_MAX);
 	if (!schema_parse(s, provider_fields, "a provider", v, &d))
 		return;
 	d.provider.auth_mode = (enum policy_auth_mode)d.auth_mode;

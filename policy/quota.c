@@ -75,7 +75,8 @@ bool quota_take(const struct policy_quota *q, int64_t amount, struct quota_state
 	return true;
 }
 
-void quota_settle(const struct policy_quota *q, int64_t reserved, int64_t real, struct quota_state *state)
+void quota_settle(const struct policy_quota *q, int64_t reserved, int64_t real,
+		  struct quota_state *state)
 {
 	int64_t back = MAX(reserved, (int64_t)0) - MAX(real, (int64_t)0);
 
@@ -84,7 +85,8 @@ void quota_settle(const struct policy_quota *q, int64_t reserved, int64_t real, 
 		state->balance = MIN(state->balance, q->capacity);
 }
 
-uint64_t quota_wait_ns(const struct policy_quota *q, int64_t amount, const struct quota_state *state)
+uint64_t quota_wait_ns(const struct policy_quota *q, int64_t amount,
+		       const struct quota_state *state)
 {
 	unsigned __int128 missing, ns;
 

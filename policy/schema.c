@@ -18,7 +18,8 @@ void *schema_alloc(struct schema *s, size_t n, size_t size)
 	return p;
 }
 
-bool schema_expect(struct schema *s, const struct hujson *v, enum hujson_type type, const char *what)
+bool schema_expect(struct schema *s, const struct hujson *v, enum hujson_type type,
+		   const char *what)
 {
 	if (v->type == type)
 		return true;
@@ -27,8 +28,8 @@ bool schema_expect(struct schema *s, const struct hujson *v, enum hujson_type ty
 	return false;
 }
 
-bool schema_strings(struct schema *s, const struct hujson *v, const char *what, const struct str **ret,
-		    unsigned *ret_n)
+bool schema_strings(struct schema *s, const struct hujson *v, const char *what,
+		    const struct str **ret, unsigned *ret_n)
 {
 	struct str *list;
 	unsigned n = 0;
@@ -137,13 +138,15 @@ static void field_word(struct schema *s, const struct schema_field *f, const str
 static void field_refused(struct schema *s, const struct hujson *v)
 {
 	bool empty = (v->type == HUJSON_ARRAY || v->type == HUJSON_OBJECT) ? !v->first
-		     : v->type == HUJSON_STRING				    ? !v->text.n
-		     : v->type == HUJSON_BOOL ? !v->boolean
-					      : v->type == HUJSON_NULL;
+		     : v->type == HUJSON_STRING				   ? !v->text.n
+		     : v->type == HUJSON_BOOL				   ? !v->boolean
+									   : v->type == HUJSON_NULL;
 
 	if (empty)
-		schema_warn_key(s, v, "`%s` is not enforced by this version; it is empty here, so nothing is lost",
-				diag_word(v->key).s);
+		schema_warn_key(
+			s, v,
+			"`%s` is not enforced by this version; it is empty here, so nothing is lost",
+			diag_word(v->key).s);
 	else
 		schema_error_key(s, v, "`%s` is not enforced by this version; remove it",
 				 diag_word(v->key).s);

@@ -14,7 +14,8 @@ static const struct schema_field test_fields[] = {
 	  .help = "say who: \"tag:a\", \"tag:a,tag:b\", user:, cgroup: or container:" },
 	{ "model", SCHEMA_STRING, .required = true, TEST(model), .help = "name a model" },
 	{ "format", SCHEMA_STRING, TEST(format), .help = "a wire format; left out: any" },
-	{ "expect", SCHEMA_STRING, .required = true, TEST(expect), .help = "\"allow\" or \"deny\"" },
+	{ "expect", SCHEMA_STRING, .required = true, TEST(expect),
+	  .help = "\"allow\" or \"deny\"" },
 	{ "shell", SCHEMA_REFUSED, .help = "tool rules" },
 	{ "by", SCHEMA_REFUSED, .help = "tool rules" },
 	{ "args", SCHEMA_REFUSED, .help = "tool rules" },
@@ -46,9 +47,10 @@ static bool test_who(struct schema *s, const struct hujson *v, struct str src, s
 	}
 	if (!bad && (ret->user.n || ret->cgroup.n || ret->container.n || ret->n_tags))
 		return true;
-	schema_error(s, hujson_get(v, STR("src")),
-		     "`src` of a test is one identity: \"tag:a\", \"tag:a,tag:b\", user:, cgroup: or "
-		     "container:");
+	schema_error(
+		s, hujson_get(v, STR("src")),
+		"`src` of a test is one identity: \"tag:a\", \"tag:a,tag:b\", user:, cgroup: or "
+		"container:");
 	return false;
 }
 
@@ -67,14 +69,16 @@ static bool test_format(struct schema *s, const struct hujson *v, struct str nam
 		*ret = i;
 		return true;
 	}
-	schema_error(s, hujson_get(v, STR("format")), "unknown wire format `%s`%s", diag_word(name).s,
-		     nearest_hint(&nearest).s);
+	schema_error(s, hujson_get(v, STR("format")), "unknown wire format `%s`%s",
+		     diag_word(name).s, nearest_hint(&nearest).s);
 	return false;
 }
 
 static void test_run(struct schema *s, const struct hujson *v, unsigned index)
 {
-	struct test_draft d = { .src = STR(""), .model = STR(""), .format = STR(""), .expect = STR("") };
+	struct test_draft d = {
+		.src = STR(""), .model = STR(""), .format = STR(""), .expect = STR("")
+	};
 	unsigned errors = s->diags->n_errors;
 	struct str tags[IDENTITY_TAGS_MAX];
 	struct policy_query q = { 0 };
@@ -85,7 +89,8 @@ static void test_run(struct schema *s, const struct hujson *v, unsigned index)
 		return;
 	allow = str_eq(d.expect, STR("allow"));
 	if (!allow && !str_eq(d.expect, STR("deny"))) {
-		schema_error(s, hujson_get(v, STR("expect")), "`expect` must be \"allow\" or \"deny\"");
+		schema_error(s, hujson_get(v, STR("expect")),
+			     "`expect` must be \"allow\" or \"deny\"");
 		return;
 	}
 	if (!test_who(s, v, d.src, tags, &q.who) || !test_format(s, v, d.format, &q.format))
@@ -103,5 +108,7 @@ void tests_run(struct schema *s, const struct hujson *v)
 	unsigned i = 0;
 
 	hujson_for_each(item, v)
+	{
 		test_run(s, item, i++);
+	}
 }

@@ -5,9 +5,9 @@
 
 #include "common/base.h"
 
-#define NS_MIN  (60 * NSEC_PER_SEC)
+#define NS_MIN	(60 * NSEC_PER_SEC)
 #define NS_HOUR (60 * NS_MIN)
-#define NS_DAY  (24 * NS_HOUR)
+#define NS_DAY	(24 * NS_HOUR)
 
 struct unit {
 	struct str name;
@@ -15,22 +15,29 @@ struct unit {
 };
 
 static const struct unit durations[] = {
-	{ STR("d"), NS_DAY },	 { STR("h"), NS_HOUR },	   { STR("m"), NS_MIN },
+	{ STR("d"), NS_DAY },	    { STR("h"), NS_HOUR },	  { STR("m"), NS_MIN },
 	{ STR("s"), NSEC_PER_SEC }, { STR("ms"), NSEC_PER_MSEC }, { STR("us"), 1000 },
-	{ STR("ns"), 1 },	 { STR("w"), 7 * NS_DAY },
+	{ STR("ns"), 1 },	    { STR("w"), 7 * NS_DAY },
 };
 
 static const struct unit sizes[] = {
-	{ STR(""), 1 },		     { STR("B"), 1 },		 { STR("KiB"), 1ull << 10 },
-	{ STR("MiB"), 1ull << 20 },  { STR("GiB"), 1ull << 30 }, { STR("TiB"), 1ull << 40 },
-	{ STR("kB"), 1000 },	     { STR("KB"), 1000 },	 { STR("MB"), 1000000 },
-	{ STR("GB"), 1000000000 },   { STR("TB"), 1000000000000 },
+	{ STR(""), 1 },
+	{ STR("B"), 1 },
+	{ STR("KiB"), 1ull << 10 },
+	{ STR("MiB"), 1ull << 20 },
+	{ STR("GiB"), 1ull << 30 },
+	{ STR("TiB"), 1ull << 40 },
+	{ STR("kB"), 1000 },
+	{ STR("KB"), 1000 },
+	{ STR("MB"), 1000000 },
+	{ STR("GB"), 1000000000 },
+	{ STR("TB"), 1000000000000 },
 };
 
 /* A month is 30 days, as in Aperture. */
 static const struct unit periods[] = {
-	{ STR("second"), NSEC_PER_SEC }, { STR("sec"), NSEC_PER_SEC }, { STR("minute"), NS_MIN },
-	{ STR("min"), NS_MIN },		 { STR("hour"), NS_HOUR },     { STR("day"), NS_DAY },
+	{ STR("second"), NSEC_PER_SEC }, { STR("sec"), NSEC_PER_SEC },	{ STR("minute"), NS_MIN },
+	{ STR("min"), NS_MIN },		 { STR("hour"), NS_HOUR },	{ STR("day"), NS_DAY },
 	{ STR("week"), 7 * NS_DAY },	 { STR("month"), 30 * NS_DAY },
 };
 
@@ -92,7 +99,8 @@ static struct str take_letters(struct str *s)
 
 const char *units_duration(struct str s, uint64_t *ret_ns)
 {
-	static const char how[] = "write a duration with its unit, like \"500ms\", \"10s\", \"2h\" or \"30d\"";
+	static const char how[] =
+		"write a duration with its unit, like \"500ms\", \"10s\", \"2h\" or \"30d\"";
 	uint64_t sum = 0;
 
 	if (str_eq(s, STR("0"))) {
@@ -225,7 +233,8 @@ const char *units_amount(struct str s, enum quota_unit *ret_unit, int64_t *ret)
 	return NULL;
 }
 
-const char *units_rate(struct str s, enum quota_unit *ret_unit, int64_t *ret, uint64_t *ret_period_ns)
+const char *units_rate(struct str s, enum quota_unit *ret_unit, int64_t *ret,
+		       uint64_t *ret_period_ns)
 {
 	static const char how[] = "write a rate like \"$10.00/day\", \"500 requests/hour\" or "
 				  "\"2M tokens/min\" (second, min, hour, day, week, month)";
@@ -261,7 +270,7 @@ static void dollars_text(struct units_text *t, int64_t nanousd)
 
 struct units_text units_amount_text(enum quota_unit unit, int64_t amount)
 {
-	struct units_text t;
+	struct units_text t = { "" };
 
 	if (unit == QUOTA_NANOUSD)
 		dollars_text(&t, amount);

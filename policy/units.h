@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Quantities as people write them -> integers, exactly and without floating point. All return NULL, or
- * a static sentence that says how to write it; outputs are untouched then.
+ * Quantities as people write them -> integers, exactly and without floating point. All return NULL,
+ * or a static sentence that says how to write it; outputs are untouched then.
  */
 #pragma once
 
@@ -16,7 +16,8 @@ const char *units_decimal(struct str s, unsigned digits, int64_t *ret);
 /* "$10.00", "500 requests", "2M tokens". */
 const char *units_amount(struct str s, enum quota_unit *ret_unit, int64_t *ret);
 /* "$10.00/day", "500 requests/hour": an amount in each period. */
-const char *units_rate(struct str s, enum quota_unit *ret_unit, int64_t *ret, uint64_t *ret_period_ns);
+const char *units_rate(struct str s, enum quota_unit *ret_unit, int64_t *ret,
+		       uint64_t *ret_period_ns);
 /* The amount as a person writes it: "$10.00", "500 requests". */
 struct units_text {
 	char s[48];

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The real daemon with roles that are easy to look into: `role gateway` answers every connection to a door
- * with one line that says what its stamp and the label table say; `role ledger` counts journal records.
- * tests/bpf/test_daemon.sh drives it. Commands: daemon …, label|unlabel|list|status|keys|reload|run.
+ * The real daemon with roles that are easy to look into: `role gateway` answers every connection to
+ * a door with one line that says what its stamp and the label table say; `role ledger` counts
+ * journal records. tests/bpf/test_daemon.sh drives it. Commands: daemon …,
+ * label|unlabel|list|status|keys|reload|run.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,7 +29,7 @@
 #include "common/role.h"
 #include "common/stamp.h"
 
-#define DOORS 64
+#define DOORS  64
 #define LABELS 256
 #define NOBODY 65534
 
@@ -149,12 +151,14 @@ static void answer(int conn, const struct test_door *d)
 	} else {
 		drain();
 		label = get_label(s.label_id);
-		snprintf(line, sizeof(line),
-			 "stamped label=%u gen=%u known=%d tags=%s path=%s origin=%u family=%u port=%u netns=%d peer=%u "
-			 "pid=%u uid=%u comm=%s me=%u keys=%u rules=%u worker=%u pid_worker=%d\n",
-			 s.label_id, s.label_gen, label != NULL, label ? label->tags : "-", label ? label->path : "-",
-			 label ? label->origin : 99, s.family, s.orig_port, s.netns_cookie == d->info.netns_cookie, s.peer,
-			 s.pid, s.uid, s.comm, getuid(), n_keys, n_rules, worker, getpid());
+		snprintf(
+			line, sizeof(line),
+			"stamped label=%u gen=%u known=%d tags=%s path=%s origin=%u family=%u port=%u netns=%d peer=%u "
+			"pid=%u uid=%u comm=%s me=%u keys=%u rules=%u worker=%u pid_worker=%d\n",
+			s.label_id, s.label_gen, label != NULL, label ? label->tags : "-",
+			label ? label->path : "-", label ? label->origin : 99, s.family,
+			s.orig_port, s.netns_cookie == d->info.netns_cookie, s.peer, s.pid, s.uid,
+			s.comm, getuid(), n_keys, n_rules, worker, getpid());
 	}
 	if (write(conn, line, strlen(line)) < 0)
 		close(conn);
@@ -179,7 +183,8 @@ static int role_gateway(unsigned n)
 			}
 		poll(fds, k, -1);
 		for (unsigned i = 1; i < k; i++) {
-			int conn = fds[i].revents ? accept4(fds[i].fd, NULL, NULL, SOCK_CLOEXEC) : -1;
+			int conn =
+				fds[i].revents ? accept4(fds[i].fd, NULL, NULL, SOCK_CLOEXEC) : -1;
 
 			if (conn >= 0)
 				answer(conn, &doors[at[i]]);
@@ -233,8 +238,8 @@ static void receive(int fd)
 static void print_sandbox(const struct msg_sandbox *s)
 {
 	printf("sandbox id=%u gen=%u origin=%u procs=%u doors=%u port=%u path=%s tags=%s container=%s image=%s note=%s\n",
-	       s->label_id, s->label_gen, s->origin, s->n_procs, s->n_doors, s->door_port, s->path, s->tags, s->container,
-	       s->image, s->note);
+	       s->label_id, s->label_gen, s->origin, s->n_procs, s->n_doors, s->door_port, s->path,
+	       s->tags, s->container, s->image, s->note);
 }
 
 static int request(int fd, uint16_t type, const struct msg_target *t)
@@ -251,14 +256,17 @@ static int request(int fd, uint16_t type, const struct msg_target *t)
 		if (m.head.type == MSG_KEY_ROW) {
 			struct msg_key_row *r = (struct msg_key_row *)m.payload;
 
-			printf("key provider=%s source=%s state=%s\n", r->provider, r->source, r->state);
+			printf("key provider=%s source=%s state=%s\n", r->provider, r->source,
+			       r->state);
 		}
 		if (m.head.type == MSG_STATUS) {
 			struct msg_status *s = (struct msg_status *)m.payload;
 
 			printf("status stamp=%s ready=%u/%u sandboxes=%u doors=%u host_port=%u generation=%" PRIu64
-			       " restarts=%u policy_error=%s\n", s->stamp, s->n_workers_ready, s->n_workers, s->n_sandboxes,
-			       s->n_doors, s->host_port, s->policy_generation, s->restarts, s->policy_error);
+			       " restarts=%u policy_error=%s\n",
+			       s->stamp, s->n_workers_ready, s->n_workers, s->n_sandboxes,
+			       s->n_doors, s->host_port, s->policy_generation, s->restarts,
+			       s->policy_error);
 			return 0;
 		}
 		if (m.head.type == MSG_RESULT) {
@@ -289,13 +297,28 @@ static int command_run(int fd, const struct msg_target *t, char **argv)
 	return pid < 0 ? 1 : spawn_wait(pidfd, 60000);
 }
 
+/* Sits on the door's port, for the test of a door that has to move. */
+static int squat(uint16_t port)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+				   .sin_port = htons(port),
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 || listen(fd, 1) < 0)
+		die("cannot listen on port %u: %s", port, errno_text(errno));
+	return pause();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		uint16_t type;
-	} commands[] = { { "label", MSG_CTL_LABEL }, { "unlabel", MSG_CTL_UNLABEL }, { "list", MSG_CTL_LIST },
-			 { "status", MSG_CTL_STATUS }, { "keys", MSG_CTL_KEYS }, { "reload", MSG_CTL_RELOAD } };
+	} commands[] = { { "label", MSG_CTL_LABEL }, { "unlabel", MSG_CTL_UNLABEL },
+			 { "list", MSG_CTL_LIST },   { "status", MSG_CTL_STATUS },
+			 { "keys", MSG_CTL_KEYS },   { "reload", MSG_CTL_RELOAD } };
 	struct msg_target t = { 0 };
 	int fd;
 
@@ -305,6 +328,8 @@ int main(int argc, char **argv)
 		return role_gateway((unsigned)strtoul(argv[3], NULL, 10));
 	if (argc > 2 && !strcmp(argv[1], "role") && !strcmp(argv[2], "ledger"))
 		return role_ledger();
+	if (argc > 2 && !strcmp(argv[1], "squat"))
+		return squat((uint16_t)strtoul(argv[2], NULL, 10));
 	if (argc < 3)
 		die("usage: daemon COMMAND RUN_DIR [TARGET [TAGS [-- COMMAND…]]]");
 	fd = control_connect(argv[2]);

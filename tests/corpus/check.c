@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Feeds recorded exchanges to the taps and compares what they make of them with the facts beside each
- * exchange: in one piece, byte by byte, and cut at random places. Usage: check DIR [--seed N]
+ * Feeds recorded exchanges to the taps and compares what they make of them with the facts beside
+ * each exchange: in one piece, byte by byte, and cut at random places. Usage: check DIR [--seed N]
  * [--formats a,b]. Exit status 0 only if all is exact.
  */
 #include <cjson/cJSON.h>
@@ -16,7 +16,7 @@
 #include "gateway/extract.h"
 
 #define BODY_MAX (256u << 20)
-#define CUTS     100
+#define CUTS	 100
 
 /* ---------------------------------------------------------------- what is known about a folder */
 
@@ -104,12 +104,12 @@ static size_t base64_decode(const char *in, char *out)
 	size_t n = 0;
 
 	for (; *in && *in != '='; in++) {
-		int v = *in >= 'A' && *in <= 'Z' ? *in - 'A' :
-			*in >= 'a' && *in <= 'z' ? *in - 'a' + 26 :
-			*in >= '0' && *in <= '9' ? *in - '0' + 52 :
-			*in == '+'		 ? 62 :
-			*in == '/'		 ? 63 :
-						   -1;
+		int v = *in >= 'A' && *in <= 'Z'   ? *in - 'A'
+			: *in >= 'a' && *in <= 'z' ? *in - 'a' + 26
+			: *in >= '0' && *in <= '9' ? *in - '0' + 52
+			: *in == '+'		   ? 62
+			: *in == '/'		   ? 63
+						   : -1;
 		if (v < 0)
 			continue;
 		acc = acc << 6 | (uint32_t)v;
@@ -274,9 +274,11 @@ static void on_call(void *arg, const struct tool_call *call)
 
 static void check_call(struct check *c, const cJSON *want, const cJSON *got)
 {
-	static const char *const keys[] = { "id", "name", "kind", "arguments", "arguments_text",
-					    "server", "caller", "namespace", "choice", "custom",
-					    "pending_approval", "failed", "inferred" };
+	static const char *const keys[] = {
+		"id",	   "name",	"kind",	  "arguments", "arguments_text",   "server",
+		"caller",  "namespace", "choice", "custom",    "pending_approval", "failed",
+		"inferred"
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const cJSON *w = cJSON_GetObjectItemCaseSensitive(want, keys[i]);

@@ -22,7 +22,8 @@ static void sink(void *arg, const void *data, size_t n)
 	s->n += n;
 }
 
-static int run(enum coding coding, const uint8_t *data, size_t size, size_t piece, struct seen *seen)
+static int run(enum coding coding, const uint8_t *data, size_t size, size_t piece,
+	       struct seen *seen)
 {
 	struct decoder *d = decoder_new(coding, MAX_OUT, 100);
 	int err = 0;
@@ -44,7 +45,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2)
 		return 0;
 	err = run((enum coding)(data[0] % CODING_UNKNOWN), data + 2, size - 2, SIZE_MAX / 2, &a);
-	if (!err && !run((enum coding)(data[0] % CODING_UNKNOWN), data + 2, size - 2, 1 + data[1] % 31, &b))
+	if (!err &&
+	    !run((enum coding)(data[0] % CODING_UNKNOWN), data + 2, size - 2, 1 + data[1] % 31, &b))
 		assert(a.hash == b.hash && a.n == b.n);
 	coding_accept((struct str){ (const char *)data, size }, text, sizeof(text));
 	assert(strlen(text) < sizeof(text));

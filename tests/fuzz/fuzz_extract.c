@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Both taps on arbitrary bytes: the same facts for every cut, the same calls, summaries that fit. */
+/* Both taps on arbitrary bytes: the same facts for every cut, the same calls, summaries that fit.
+ */
 #include <assert.h>
 
 #include "common/base.h"

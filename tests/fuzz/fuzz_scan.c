@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scanner must say the same however the input is cut, and what it takes for text must be there. */
+/* The scanner must say the same however the input is cut, and what it takes for text must be there.
+ */
 #include <assert.h>
 
 #include "common/base.h"
@@ -50,7 +51,8 @@ static void on_end(void *arg, enum scan_type type)
 
 static const struct scan_ops ops = { on_key, on_begin, on_piece, on_end };
 
-static uint64_t run(const uint8_t *data, size_t size, unsigned wants, size_t piece, uint64_t *ret_text)
+static uint64_t run(const uint8_t *data, size_t size, unsigned wants, size_t piece,
+		    uint64_t *ret_text)
 {
 	struct digest d = { .wants = wants };
 	struct scan s;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Events are the same however they are cut; the filter takes whole events out and changes no other byte. */
+/* Events are the same however they are cut; the filter takes whole events out and changes no other
+ * byte. */
 #include <assert.h>
 
 #include "common/base.h"
