@@ -119,6 +119,38 @@ CORPUS ?= ../shared/corpus
 corpus: $(O)/tests/corpus/check ## check extraction against a folder of recorded exchanges: CORPUS=DIR
 	$(Q)$(O)/tests/corpus/check $(CORPUS)
 
+.PHONY: bench lint format install bpf-test e2e check
+bench: all tools ## ratios against nginx in one run (root; nginx-light, jq)
+	$(Q)tests/bench/run $(O)
+
+bpf-test: all tools ## kernel tests with real cgroups and namespaces (root)
+	$(Q)scripts/test --only bpf
+
+e2e: all tools ## end to end: namespaces, containers, real clients (root)
+	$(Q)scripts/test --only e2e
+
+C_FILES = $(shell git ls-files '*.c' '*.h')
+lint: ## clang-tidy, cppcheck, style and include checks
+	$(Q)scripts/check-style
+	$(Q)scripts/check-includes
+	$(Q)$(MAKE) --no-print-directory $(O)/bpf/gate.skel.h
+	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,portability \
+		--suppressions-list=scripts/cppcheck.suppress -D__x86_64__ -D_GNU_SOURCE -I. $(LIB_SRC) cli/main.c
+	$(Q)printf '%s\n' $(LIB_SRC) cli/main.c | xargs -P2 -n4 clang-tidy --quiet --warnings-as-errors='*' \
+		-- $(filter-out -Werror% -fstack% -Wno-format-truncation,$(ALL_CFLAGS)) 2>/dev/null
+
+format: ## clang-format over the tree
+	$(Q)clang-format -i $(C_FILES)
+
+check: ## lint, and the unit tests under asan
+	$(Q)$(MAKE) --no-print-directory lint
+	$(Q)$(MAKE) --no-print-directory FLAVOR=asan unit
+
+install: all ## install under PREFIX
+	install -D -m 755 $(O)/sallyport $(DESTDIR)$(PREFIX)/bin/sallyport
+	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/sallyport
+	for f in docs/*.[15]; do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}; done
+
 clean: ## remove everything that was built
 	rm -rf build
 

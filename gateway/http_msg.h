@@ -50,7 +50,19 @@ bool http_list_has(struct str list, struct str word);
 
 /* Chunked framing. Zeroed is the start. */
 struct http_chunked {
-	enum { CHUNK_SIZE, CHUNK_EXT, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF, CHUNK_TRAILER, CHUNK_TRAILER_FIELD, CHUNK_TRAILER_LF, CHUNK_END_LF, CHUNK_DONE } state;
+	enum {
+		CHUNK_SIZE,
+		CHUNK_EXT,
+		CHUNK_SIZE_LF,
+		CHUNK_DATA,
+		CHUNK_DATA_CR,
+		CHUNK_DATA_LF,
+		CHUNK_TRAILER,
+		CHUNK_TRAILER_FIELD,
+		CHUNK_TRAILER_LF,
+		CHUNK_END_LF,
+		CHUNK_DONE,
+	} state;
 	unsigned digits, line; /* bytes of the size, of the extension or trailer so far */
 	uint64_t left;         /* of the chunk */
 };

@@ -534,6 +534,9 @@ static bool request_sound(struct request *r)
 			     STR_ARG(r->head.method), (int)MIN(r->head.target.n, (size_t)64), r->head.target.s);
 	} else if (r->facts->not_json) {
 		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the request's body is not a JSON object.");
+	} else if (r->facts->model_repeated || r->facts->model_cut) {
+		/* Whoever reads the other one would be asked for what policy did not see. */
+		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the request names its model twice, or at too great a length.");
 	} else if (!r->model.n) {
 		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the request names no model.");
 	} else {
