@@ -10,9 +10,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#include <cjson/cJSON.h>
 
 #include "agent/spawn.h"
+#include "common/json.h"
 #include "common/buf.h"
 #include "common/fetch.h"
 #include "common/isolate.h"

@@ -141,7 +141,7 @@ static void on_ready(void *arg, struct ipc_message *m)
 
 	(void)m;
 	if (!r->ready)
-		log_info("a worker serves number=%u pid=%d", r->index, r->pid);
+		log_info("a role serves role=%s number=%u pid=%d", role_name(r), r->index, r->pid);
 	r->ready = true;
 }
 

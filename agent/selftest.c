@@ -156,6 +156,6 @@ int selftest_run(struct agent *a)
 	if (t.cgroup_fd >= 0)
 		close(t.cgroup_fd);
 	cgroup_remove(&a->cg, t.path);
-	str_copy(a->stamp_state, sizeof(a->stamp_state), str_of(why ? why : "ok"));
+	str_copy(a->stamp_state, sizeof(a->stamp_state), why ? str_of(why) : STR("ok"));
 	return why ? -EOPNOTSUPP : 0;
 }

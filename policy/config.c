@@ -128,7 +128,7 @@ static const struct schema_field cgroup_fields[] = {
 static const struct schema_field users_fields[] = {
 	{ "gateway", SCHEMA_STRING, USERS(gateway), .help = "the gateway runs as this user" },
 	{ "ledger", SCHEMA_STRING, USERS(ledger), .help = "the ledger runs as this user" },
-	{ "group", SCHEMA_STRING, USERS(group), .help = "members may use the control socket" },
+	{ "group", SCHEMA_STRING, USERS(group), .help = "shared by the roles: journals and balances belong to it" },
 	{ 0 },
 };
 
