@@ -127,7 +127,7 @@ int cgroup_open(const struct cgroup_root *root, const char *path)
 
 int cgroup_create(const struct cgroup_root *root, const char *path)
 {
-	char part[CGROUP_PATH_BYTES];
+	char part[CGROUP_PATH_BYTES] = "";
 
 	if (!path_ok(path) || !path[1])
 		return -EINVAL;
@@ -287,7 +287,7 @@ static void walk_procs(int fd, struct pid_walk *w)
 
 	if (!f)
 		return;
-	file = -1;
+	(void)TAKE_FD(file); /* the stream closes it */
 	while (!w->stop && fgets(line, sizeof(line), f)) {
 		long pid = strtol(line, NULL, 10);
 

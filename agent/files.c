@@ -74,7 +74,7 @@ void files_users(struct agent *a)
 
 static int make_path(const char *path, mode_t mode)
 {
-	char part[MSG_PATH_BYTES];
+	char part[MSG_PATH_BYTES] = "";
 
 	if (path[0] != '/' || !str_copy(part, sizeof(part), str_of(path)))
 		return -EINVAL;

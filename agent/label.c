@@ -44,12 +44,12 @@ int label_tags(const char *in, char *ret, size_t size, char *why, size_t why_siz
 			snprintf(
 				why, why_size,
 				"%s is no tag: write \"tag:\", a small letter, then small letters, digits "
-				"and \"-\", %u bytes at most (tag:pr-bot)",
+				"and \"-\", %d bytes at most (tag:pr-bot)",
 				log_quote(tag), LABEL_TAG_BYTES);
 			return -EINVAL;
 		}
 		if (n == LABEL_TAGS_MAX) {
-			snprintf(why, why_size, "a cgroup takes %u tags at most; leave some out",
+			snprintf(why, why_size, "a cgroup takes %d tags at most; leave some out",
 				 LABEL_TAGS_MAX);
 			return -EINVAL;
 		}

@@ -83,7 +83,7 @@ static bool is_bpffs(const char *path)
 /* Makes the directories of the pin path; those below the mount point only once it is a bpffs. */
 static int pin_dir_prepare(struct load *l, char *why, size_t why_size)
 {
-	char path[LOAD_PATH_BYTES];
+	char path[LOAD_PATH_BYTES] = "";
 	int err = 0;
 
 	if (str_starts(str_of(l->pin_dir), STR(BPFFS "/")) && !is_bpffs(BPFFS)) {
@@ -254,7 +254,7 @@ int load_open(struct load *l, const char *pin_dir, char *why, size_t why_size)
 		snprintf(why, why_size, "pin_dir is too long: use a shorter path");
 		return -ENAMETOOLONG;
 	}
-	snprintf(l->dir, sizeof(l->dir), "%s/v%u", l->pin_dir, GATE_ABI);
+	snprintf(l->dir, sizeof(l->dir), "%s/v%d", l->pin_dir, GATE_ABI);
 	err = pin_dir_prepare(l, why, why_size);
 	if (err)
 		return err;

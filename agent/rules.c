@@ -336,7 +336,7 @@ static void see_file(struct agent *a, const char *path, void *arg)
 {
 	uint64_t *hash = arg;
 	struct stat st = { 0 };
-	uint64_t facts[5];
+	uint64_t facts[5] = { 0 };
 	const unsigned char *p = (const unsigned char *)facts;
 
 	(void)a;

@@ -332,7 +332,7 @@ static void say_why(const char *path, int err, char *why, size_t size)
 			"alone (bpftool cgroup tree)",
 			path);
 	else if (err == -ENOSPC)
-		snprintf(why, size, "there are %u sandboxes, which is the limit: end some",
+		snprintf(why, size, "there are %d sandboxes, which is the limit: end some",
 			 GATE_SANDBOX_MAX);
 	else
 		snprintf(why, size, "%s cannot be labelled: %s", path, errno_text(err));

@@ -535,6 +535,7 @@ static int file_check(struct balances *b)
 	struct balance_file *f = b->f;
 	char boot_id[40];
 
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): mapped by the only caller */
 	if (!f->magic)
 		return file_init(f);
 	if (f->magic != BALANCE_MAGIC || f->version != BALANCE_VERSION || f->size != sizeof(*f))

@@ -22,7 +22,8 @@ static bool path_decode(struct str in, char *out, size_t size)
 
 		if (c == '%' && i + 2 < in.n && path_hex(in.s[i + 1]) >= 0 &&
 		    path_hex(in.s[i + 2]) >= 0) {
-			c = (unsigned char)(path_hex(in.s[i + 1]) << 4 | path_hex(in.s[i + 2]));
+			c = (unsigned char)((unsigned)path_hex(in.s[i + 1]) << 4 |
+					    (unsigned)path_hex(in.s[i + 2]));
 			i += 2;
 		}
 		if (c < 0x20 || c == 0x7f || n + 1 >= size)

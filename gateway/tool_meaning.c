@@ -347,6 +347,7 @@ struct summary {
 /* Bytes of the character that starts here; 1 where there is none. */
 static size_t char_len(struct str s)
 {
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): called with s.n > 0 only */
 	unsigned char c = (unsigned char)s.s[0];
 	size_t want = c >= 0xf0 && c < 0xf8 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 1;
 
@@ -370,6 +371,7 @@ static void summary_put(struct summary *s, struct str text)
 {
 	while (text.n) {
 		size_t n = char_len(text);
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): text.n > 0 */
 		unsigned char c = (unsigned char)text.s[0];
 		bool control = c < 0x20 || c == 0x7f ||
 			       (c == 0xc2 && n == 2 && (unsigned char)text.s[1] < 0xa0);

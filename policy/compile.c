@@ -174,7 +174,7 @@ int policy_parse(struct str text, struct str prices, struct policy **ret_policy,
 	struct policy *p = calloc(1, sizeof(*p));
 	struct arena nodes = { .max = POLICY_ARENA_BYTES };
 	struct schema s = { .diags = diags, .arg = p };
-	struct hujson *root;
+	struct hujson *root = NULL;
 
 	diags->n = diags->n_errors = diags->n_dropped = 0;
 	if (!p)

@@ -231,6 +231,7 @@ static void config_complain(struct schema *s, const struct hujson *root, const c
 		v = hujson_get(v, str_of(key));
 	if (!v)
 		v = root;
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a parsed file has a root */
 	schema_error(s, v, "%s", text);
 }
 

@@ -214,7 +214,7 @@ int price_table_parse(struct str text, struct arena *arena, struct price_table *
 	struct arena nodes = { .max = POLICY_ARENA_BYTES };
 	struct schema s = { .arena = arena, .diags = diags };
 	struct price_table t = { .date = STR("") };
-	struct hujson *root;
+	struct hujson *root = NULL;
 
 	if (text.n > POLICY_TEXT_MAX)
 		diag_add(diags, true, 0, 0, "the price table is larger than %u bytes",
