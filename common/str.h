@@ -13,6 +13,8 @@ struct str {
 };
 
 #define STR(lit)     ((struct str){ (lit), sizeof(lit) - 1 })
+/* The same for a static initialiser. */
+#define STR_INIT(lit) { (lit), sizeof(lit) - 1 }
 #define STR_NULL     ((struct str){ NULL, 0 })
 /* printf("%.*s", STR_ARG(x)) */
 #define STR_ARG(x)   (int)(x).n, ((x).s ? (x).s : "")

@@ -122,7 +122,16 @@ static void resp_on_dispatch(void *arg, struct str name)
 	tap->event_open = false;
 }
 
+static bool resp_on_skip(void *arg, struct str line)
+{
+	struct resp_tap *tap = arg;
+
+	/* Not the second line of an event whose document is still open. */
+	return tap->format->idle && !tap->event_open && tap->format->idle(line);
+}
+
 static const struct sse_ops resp_sse_ops = {
+	.skip = resp_on_skip,
 	.line = resp_on_line,
 	.data = resp_on_data,
 	.line_end = resp_on_line_end,

@@ -318,6 +318,24 @@ static void anthropic_finish(struct resp_tap *tap)
 }
 
 static struct pick_tree resp_tree;
+/*
+ * Text and thinking are most of a stream and no fact comes from them. This is how Anthropic writes such an
+ * event; written otherwise it is read like any other.
+ */
+static bool anthropic_idle(struct str line)
+{
+	static const struct str start = STR_INIT("{\"type\":\"content_block_delta\",\"index\":");
+	static const struct str text = STR_INIT(",\"delta\":{\"type\":\"text_delta\",");
+	static const struct str thinking = STR_INIT(",\"delta\":{\"type\":\"thinking_delta\",");
+
+	if (!str_starts(line, start))
+		return false;
+	line = str_skip(line, start.n);
+	while (line.n && line.s[0] >= '0' && line.s[0] <= '9')
+		line = str_skip(line, 1);
+	return str_starts(line, text) || str_starts(line, thinking);
+}
+
 const struct resp_format anthropic_resp = {
 	.state_size = sizeof(struct anthropic_resp),
 	.paths = resp_paths,
@@ -328,6 +346,7 @@ const struct resp_format anthropic_resp = {
 	.reset = anthropic_reset,
 	.fini = anthropic_fini,
 	.finish = anthropic_finish,
+	.idle = anthropic_idle,
 };
 
 /* ---------------------------------------------------------------- requests */

@@ -23,6 +23,8 @@ struct resp_format {
 	void (*reset)(void *state);	      /* for the next answer */
 	void (*fini)(void *state);	      /* frees what the state holds */
 	void (*finish)(struct resp_tap *tap); /* the answer has ended: what is still held is told */
+	/* May be NULL. True for an event, as its sender always writes it, that tells us nothing. */
+	bool (*idle)(struct str line);
 };
 
 extern const struct resp_format anthropic_resp, chat_resp, responses_resp, gemini_resp;

@@ -107,6 +107,19 @@ static const char *sse_find_end(const char *p, const char *end)
 	return cr ? cr : stop;
 }
 
+/* A whole data line of which the handler knows at a glance that it needs no reading. */
+static bool sse_skip_line(struct sse *s, const char *p, const char *stop)
+{
+	struct str line = { p, (size_t)(stop - p) };
+
+	if (!s->ops->skip || s->state != AT_FIELD || s->field_len || !str_starts(line, STR("data: ")))
+		return false;
+	if (!s->ops->skip(s->arg, str_skip(line, 6)))
+		return false;
+	s->has_data = true;
+	return true;
+}
+
 void sse_feed(struct sse *s, const void *data, size_t n)
 {
 	const char *p = data, *end;
@@ -127,6 +140,11 @@ void sse_feed(struct sse *s, const void *data, size_t n)
 			}
 		}
 		stop = sse_find_end(p, end);
+		if (stop < end && sse_skip_line(s, p, stop)) {
+			s->after_cr = *stop == '\r';
+			p = stop + 1;
+			continue;
+		}
 		if (s->state == AT_FIELD)
 			p = sse_in_field(s, p, stop);
 		if (s->state != AT_FIELD)
