@@ -601,6 +601,29 @@ void name_list_add(struct name_list *list, struct str name)
 		list->names[list->n++] = name;
 }
 
+/*
+ * A provider that serves patterns has no list of names; the price table knows those that people use. Told are
+ * the ones that the provider serves and the identity may use, by the same evaluation as a request.
+ */
+static void models_of_prices(const struct policy *p, const struct policy_facts *who, unsigned provider,
+			     const struct price_base *base, policy_model_fn fn, void *arg)
+{
+	for (unsigned i = 0; i < base->n; i++) {
+		struct str name = base->entries[i].model.text;
+		struct policy_query q = { .who = *who, .provider = p->providers[provider].name };
+		struct policy_verdict v;
+
+		while (name.n && name.s[name.n - 1] == '*')
+			name.n--;
+		q.model = name;
+		if (!name.n || !glob_is_literal(name))
+			continue;
+		policy_eval(p, &q, &v);
+		if (v.outcome == OUTCOME_NONE)
+			fn(arg, &p->providers[provider], name);
+	}
+}
+
 void policy_models(const struct policy *p, const struct policy_facts *who, policy_model_fn fn,
 		   void *arg)
 {
@@ -611,6 +634,7 @@ void policy_models(const struct policy *p, const struct policy_facts *who, polic
 		return;
 	for (unsigned o = 0; o < p->n_order; o++) {
 		struct name_list list = { .n = 0 };
+		bool patterns = false;
 
 		match_for_each(g, p, &m, p->model_bits)
 		{
@@ -622,7 +646,11 @@ void policy_models(const struct policy *p, const struct policy_facts *who, polic
 							  p->order[o], &list);
 			}
 		}
-		for (unsigned i = 0; i < list.n; i++)
+		for (unsigned i = 0; i < list.n; i++) {
 			fn(arg, &p->providers[p->order[o]], list.names[i]);
+			patterns |= !glob_is_literal(list.names[i]);
+		}
+		if (patterns && p->more[p->order[o]].basis >= 0)
+			models_of_prices(p, who, p->order[o], &p->prices.bases[p->more[p->order[o]].basis], fn, arg);
 	}
 }

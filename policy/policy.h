@@ -138,7 +138,10 @@ unsigned policy_charges(const struct policy *p, const struct policy_facts *who, 
 unsigned policy_grant_headers(const struct policy *p, const struct policy_facts *who,
 			      unsigned provider, struct str model, struct str *ret, unsigned max);
 
-/* Calls `fn` for each (provider, model) the identity may use; globs are listed as they stand. */
+/*
+ * Calls `fn` for each (provider, model) the identity may use; globs are listed as they stand, and behind them
+ * the names of the provider's price table that they cover.
+ */
 typedef void (*policy_model_fn)(void *arg, const struct policy_provider *provider,
 				struct str model);
 void policy_models(const struct policy *p, const struct policy_facts *who, policy_model_fn fn,

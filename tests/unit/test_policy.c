@@ -750,6 +750,21 @@ static void model_list(void)
 	policy_free(p);
 }
 
+/* A provider that serves a pattern lists what its price table names, as far as it is granted. */
+static void model_list_of_a_pattern(void)
+{
+	struct policy *p = must_parse(
+		"{\"providers\":{\"a\":{\"baseurl\":\"https://api.anthropic.com\",\"apikey\":\"env:K\","
+		"\"compatibility\":{\"anthropic_messages\":true},\"models\":[\"claude-*\"]}},\"grants\":[" GRANT(
+			"\"tag:a\"", "{\"role\":\"user\",\"models\":\"a/claude-sonnet-4-5*\"}") "]}");
+	struct policy_facts who = tagged("tag:a");
+	char out[256] = "";
+
+	policy_models(p, &who, list_model, out);
+	CHECK_STR(out, "a/claude-sonnet-4-5* a/claude-sonnet-4-5 ");
+	policy_free(p);
+}
+
 static struct str label_value(void *arg, struct str name)
 {
 	return str_eq(name, STR("sallyport.tags")) ? str_of(arg) : STR_NULL;
@@ -986,5 +1001,5 @@ static void evaluation_time(void)
 TESTS(T(unknown_keys), T(wrong_types), T(not_enforced), T(base_urls), T(keys), T(provider_details),
       T(quotas_parse), T(sources), T(groups), T(pattern_warnings), T(failing_tests), T(outcomes),
       T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model),
-      T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list),
+      T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list), T(model_list_of_a_pattern),
       T(labels), T(explain), T(diags_text), T(examples), T(bounds), T(evaluation_time))
