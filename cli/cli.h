@@ -55,7 +55,7 @@ struct cli_common {
 	  "comma separated values with a head line" }
 
 struct cli_words {
-	char **items; /* what is neither option nor option's argument; borrowed from argv */
+	char **items; /* what is neither option nor option's argument; ends with NULL; borrowed from argv */
 	int n;
 };
 

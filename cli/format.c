@@ -148,11 +148,10 @@ void format_duration(uint64_t us, char ret[FORMAT_BYTES])
 	else if (us < 60 * USEC_PER_SEC)
 		snprintf(ret, FORMAT_BYTES, "%.1f s", (double)us / 1e6);
 	else if (us < 3600 * USEC_PER_SEC)
-		snprintf(ret, FORMAT_BYTES, "%" PRIu64 "m%02" PRIu64 "s", us / (60 * USEC_PER_SEC),
-			 us / USEC_PER_SEC % 60);
+		snprintf(ret, FORMAT_BYTES, "%um%02us", (unsigned)(us / (60 * USEC_PER_SEC)), (unsigned)(us / USEC_PER_SEC % 60));
 	else
-		snprintf(ret, FORMAT_BYTES, "%" PRIu64 "h%02" PRIu64 "m", us / (3600 * USEC_PER_SEC),
-			 us / (60 * USEC_PER_SEC) % 60);
+		snprintf(ret, FORMAT_BYTES, "%lluh%02um", (unsigned long long)(us / (3600 * USEC_PER_SEC)),
+			 (unsigned)(us / (60 * USEC_PER_SEC) % 60));
 }
 
 static bool parse_ago(const char *text, uint64_t now_ns, uint64_t *ret)

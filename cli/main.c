@@ -1,8 +1,72 @@
-#include "common/role.h"
-#include "common/log.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one program: two tables say who goes on, a role of the daemon or a command (commands.c). */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-int main(int argc,char**argv){
- if(argc>1&&!strcmp(argv[1],"daemon"))return agent_main(argc-1,argv+1);
- if(argc>2&&!strcmp(argv[1],"role")&&!strcmp(argv[2],"gateway"))return gateway_main(argc-2,argv+2);
- if(argc>2&&!strcmp(argv[1],"role")&&!strcmp(argv[2],"ledger"))return ledger_main(argc-2,argv+2);
- die("usage");}
+
+#include "cli/cli.h"
+#include "common/log.h"
+#include "common/role.h"
+
+/* `daemon` is for the service manager, `role` for the daemon alone. */
+static const struct {
+	const char *first, *second;
+	int (*run)(int argc, char **argv);
+} roles[] = {
+	{ "daemon", NULL, agent_main },
+	{ "role", "gateway", gateway_main },
+	{ "role", "ledger", ledger_main },
+};
+
+/* `sallyport --help` and `sallyport -h` are `sallyport help`, and so on. */
+static const char *command_of_option(const char *word)
+{
+	if (!strcmp(word, "--help") || !strcmp(word, "-h"))
+		return "help";
+	if (!strcmp(word, "--version") || !strcmp(word, "-V"))
+		return "version";
+	return word;
+}
+
+/* `sallyport --config FILE COMMAND` means the same as with the option behind the command. */
+static void leading_config(int *argc, char ***argv)
+{
+	char **a = *argv;
+
+	if (*argc < 4 || strcmp(a[1], "--config") != 0 || setenv("SALLYPORT_CONFIG", a[2], 1))
+		return;
+	a[2] = a[0];
+	*argc -= 2;
+	*argv += 2;
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *c;
+	int code;
+
+	leading_config(&argc, &argv);
+	for (size_t i = 0; i < ARRAY_SIZE(roles) && argc > 1; i++) {
+		int words = roles[i].second ? 2 : 1;
+
+		if (strcmp(argv[1], roles[i].first) != 0 ||
+		    (roles[i].second && (argc < 3 || strcmp(argv[2], roles[i].second) != 0)))
+			continue;
+		if (argc > words + 1 && !strcmp(argv[words + 1], "--help"))
+			break;
+		return roles[i].run(argc - words, argv + words);
+	}
+	if (argc < 2) {
+		command_help_all();
+		return EXIT_USAGE;
+	}
+	c = command_find(command_of_option(argv[1]));
+	if (!c)
+		return command_unknown(argv[1]);
+	argv[1] = (char *)(uintptr_t)c->name;
+	code = c->run(argc - 1, argv + 1);
+	/* A full disk or a closed pipe must not pass for an answer. */
+	if (fflush(stdout) || ferror(stdout))
+		code = code ? code : EXIT_FAILED;
+	return code;
+}

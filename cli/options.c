@@ -54,6 +54,16 @@ static const struct cli_option *option_find(const struct command *c, const char 
 	return NULL;
 }
 
+/* As nearest_hint(), but an option is shown with its dashes. */
+static struct diag_word hint(const struct nearest *near)
+{
+	struct diag_word w = nearest_hint(near);
+
+	if (w.s[0])
+		snprintf(w.s, sizeof(w.s), " (did you mean --%.*s?)", STR_ARG(near->best));
+	return w;
+}
+
 static int option_unknown(const struct command *c, const char *word)
 {
 	const struct cli_option *tables[] = { c->options, cli_common_options };
@@ -63,11 +73,8 @@ static int option_unknown(const struct command *c, const char *word)
 	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
 		for (const struct cli_option *o = tables[t]; o && o->name; o++)
 			nearest_try(&near, str_of(o->name));
-	if (near.best.n)
-		return cli_fail(EXIT_USAGE, "%s has no option %s: did you mean --%.*s?", c->name, log_quote(name),
-				STR_ARG(near.best));
-	return cli_fail(EXIT_USAGE, "%s has no option %s: `sallyport %s --help` lists them", c->name, log_quote(name),
-			c->name);
+	return cli_fail(EXIT_USAGE, "%s has no option %s%s: `sallyport %s --help` lists them", c->name, log_quote(name),
+			hint(&near).s, c->name);
 }
 
 /* ---------------------------------------------------------------- values */
@@ -221,6 +228,7 @@ int cli_parse(int argc, char **argv, void *into, struct cli_words *ret)
 		else
 			code = word[1] == '-' ? parse_long(&p, word) : parse_short(&p, word);
 	}
+	ret->items[ret->n] = NULL; /* there is room: argv ends with one, too */
 	if (code < 0 && p.help) {
 		command_help(p.command);
 		return EXIT_OK;

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What changes for whom between two policies. Every source that either policy names is asked for every model
+ * that either would give it, by the evaluation that requests go through; a pattern stands for the models
+ * it means. So a change that has no effect shows nothing, wherever it stands in the file.
+ */
+#include <errno.h>
+
+#include "cli/policy_file.h"
+#include "cli/print.h"
+#include "common/json.h"
+#include "policy/explain.h"
+
+/* Rationale: beyond that nobody reads a list; the last line tells. */
+#define SOURCES_MAX 4096
+#define MODELS_MAX  4096
+#define MODEL_BYTES 512
+
+struct words {
+	char (*items)[MODEL_BYTES];
+	unsigned n, max;
+	bool cut;
+};
+
+struct diff {
+	const struct policy *old, *new;
+	struct words sources, models;
+	struct table table;
+};
+
+static void words_add(struct words *w, struct str s)
+{
+	for (unsigned i = 0; i < w->n; i++)
+		if (str_eq(str_of(w->items[i]), s))
+			return;
+	if (w->n == w->max || s.n >= MODEL_BYTES)
+		w->cut = true;
+	else
+		str_copy(w->items[w->n++], MODEL_BYTES, s);
+}
+
+/* The sources of a policy's grants, from its effective form. */
+static int sources_of(const struct policy *p, struct words *ret)
+{
+	const cJSON *grant, *src;
+	struct buf text;
+	cJSON *json;
+	int err;
+
+	buf_init(&text, 16u << 20);
+	err = policy_show(p, &text, true);
+	json = err ? NULL : json_parse(buf_str(&text));
+	buf_fini(&text);
+	if (!json)
+		return err ? err : -E2BIG;
+	cJSON_ArrayForEach(grant, cJSON_GetObjectItemCaseSensitive(json, "grants"))
+		cJSON_ArrayForEach(src, cJSON_GetObjectItemCaseSensitive(grant, "src"))
+			if (cJSON_IsString(src))
+				words_add(ret, str_of(src->valuestring));
+	cJSON_Delete(json);
+	return 0;
+}
+
+static void on_model(void *arg, const struct policy_provider *provider, struct str model)
+{
+	char name[MODEL_BYTES];
+
+	if (snprintf(name, sizeof(name), "%.*s/%.*s", STR_ARG(provider->name), STR_ARG(model)) < (int)sizeof(name))
+		words_add(arg, str_of(name));
+}
+
+/* Allowed in any format that the provider speaks. */
+static bool allowed(const struct policy *p, const struct policy_identity *who, struct str model, struct policy_verdict *ret)
+{
+	struct policy_query q = { .who = who->facts, .model = model };
+
+	for (unsigned f = WIRE_NONE + 1; f < WIRE_FORMAT_MAX; f++) {
+		q.format = (enum wire_format)f;
+		policy_eval(p, &q, ret);
+		if (ret->outcome == OUTCOME_NONE)
+			return true;
+	}
+	return false;
+}
+
+/* "calls, day:tag:pr-bot": what this identity pays into. */
+static void buckets_of(const struct policy *p, const struct policy_identity *who, const struct policy_verdict *v, char *ret,
+		       size_t size)
+{
+	struct policy_charge charges[POLICY_CHARGES_MAX];
+	unsigned n = v->n_candidates ? policy_charges(p, &who->facts, v->candidates[0], v->model, charges) : 0;
+	size_t at = 0;
+
+	ret[0] = '\0';
+	for (unsigned i = 0; i < n && at < size; i++)
+		at += (size_t)snprintf(ret + at, size - at, "%s%s", i ? ", " : "", charges[i].bucket);
+}
+
+/* A pattern has already said the same of this model. */
+static bool is_covered(const struct diff *d, const char *source, const char *change, const char *model, const char *detail)
+{
+	for (unsigned i = 0; i < d->said.n; i++) {
+		char (*row)[MODEL_BYTES] = &d->said.items[i * SAID_WORDS];
+		struct arena arena = { .max = 1u << 20 };
+		struct glob g;
+		bool covered;
+
+		if (strcmp(row[0], source) != 0 || strcmp(row[1], change) != 0 || strcmp(row[3], detail) != 0)
+			continue;
+		covered = !glob_compile(&g, str_of(row[2]), &arena) && glob_match(&g, str_of(model));
+		arena_fini(&arena);
+		if (covered)
+			return true;
+	}
+	return false;
+}
+
+static void put(struct diff *d, const char *source, const char *change, const char *what, const char *detail)
+{
+	table_text(&d->table, str_of(source));
+	table_text(&d->table, str_of(change));
+	table_text(&d->table, str_of(what));
+	table_text(&d->table, str_of(detail));
+}
+
+static void diff_model(struct diff *d, const char *source, const struct policy_identity *who, const char *model)
+{
+	struct policy_verdict a, b;
+	bool before = allowed(d->old, who, str_of(model), &a), after = allowed(d->new, who, str_of(model), &b);
+	char old_buckets[2048], new_buckets[2048], detail[4200];
+
+	if (before != after) {
+		put(d, source, after ? "gains" : "loses", model, after ? b.rule : b.rule[0] ? b.rule : a.rule);
+		return;
+	}
+	if (!before)
+		return;
+	buckets_of(d->old, who, &a, old_buckets, sizeof(old_buckets));
+	buckets_of(d->new, who, &b, new_buckets, sizeof(new_buckets));
+	if (!strcmp(old_buckets, new_buckets))
+		return;
+	snprintf(detail, sizeof(detail), "buckets: %s -> %s", old_buckets[0] ? old_buckets : "none",
+		 new_buckets[0] ? new_buckets : "none");
+	put(d, source, "pays", model, detail);
+}
+
+static void diff_source(struct diff *d, const char *source)
+{
+	struct policy_identity who;
+	struct policy_verdict a, b;
+	struct policy_query q;
+
+	policy_identity_of(str_of(source), &who);
+	q = (struct policy_query){ .who = who.facts, .format = WIRE_OPENAI_CHAT, .model = STR("-") };
+	policy_eval(d->old, &q, &a);
+	policy_eval(d->new, &q, &b);
+	if (a.is_admin != b.is_admin)
+		put(d, source, b.is_admin ? "gains" : "loses", "role admin", "");
+	d->models.n = 0;
+	policy_models(d->old, &who.facts, on_model, &d->models);
+	policy_models(d->new, &who.facts, on_model, &d->models);
+	for (unsigned i = 0; i < d->models.n; i++)
+		diff_model(d, source, &who, d->models.items[i]);
+}
+
+static const struct policy_quota *quota_named(const struct policy *p, struct str name)
+{
+	for (unsigned i = 0; i < policy_n_quotas(p); i++)
+		if (str_eq(policy_quota(p, i)->name, name))
+			return policy_quota(p, i);
+	return NULL;
+}
+
+static void diff_quotas(struct diff *d)
+{
+	for (unsigned i = 0; i < policy_n_quotas(d->new); i++) {
+		const struct policy_quota *q = policy_quota(d->new, i), *was = quota_named(d->old, q->name);
+		char name[POLICY_BUCKET_BYTES], detail[160];
+
+		str_copy(name, sizeof(name), q->name);
+		if (!was) {
+			put(d, "quota", "new", name, "");
+		} else if (was->unit != q->unit || was->capacity != q->capacity || was->rate != q->rate ||
+			   was->rate_period_ns != q->rate_period_ns || was->warn_only != q->warn_only) {
+			snprintf(detail, sizeof(detail), "capacity %lld -> %lld, rate %lld -> %lld (%s)", (long long)was->capacity,
+				 (long long)q->capacity, (long long)was->rate, (long long)q->rate, quota_unit_name(q->unit));
+			put(d, "quota", "changes", name, detail);
+		}
+	}
+	for (unsigned i = 0; i < policy_n_quotas(d->old); i++) {
+		struct str name = policy_quota(d->old, i)->name;
+		char text[POLICY_BUCKET_BYTES];
+
+		str_copy(text, sizeof(text), name);
+		if (!quota_named(d->new, name))
+			put(d, "quota", "gone", text, "");
+	}
+}
+
+int policy_diff_print(const struct policy_file *old, const struct policy_file *new, bool json)
+{
+	static const struct column columns[] = {
+		{ "who", "WHO", COL_TEXT, COL_CUT },
+		{ "change", "", COL_TEXT, 0 },
+		{ "what", "WHAT", COL_TEXT, COL_CUT },
+		{ "detail", "WHY", COL_TEXT, COL_CUT | COL_MAYBE },
+	};
+	struct diff d = { .old = old->policy, .new = new->policy, .sources = { .max = SOURCES_MAX }, .models = { .max = MODELS_MAX } };
+	struct cli_common o = { .json = json };
+	int code = EXIT_FAILED;
+
+	d.sources.items = calloc(SOURCES_MAX, MODEL_BYTES);
+	d.models.items = calloc(MODELS_MAX, MODEL_BYTES);
+	table_init(&d.table, columns, ARRAY_SIZE(columns));
+	if (!d.sources.items || !d.models.items || sources_of(d.old, &d.sources) || sources_of(d.new, &d.sources)) {
+		cli_fail(EXIT_FAILED, "the policies are too large to be compared");
+	} else {
+		for (unsigned i = 0; i < d.sources.n; i++)
+			diff_source(&d, d.sources.items[i]);
+		diff_quotas(&d);
+		code = table_print(&d.table, &o, "nobody gains or loses anything");
+		if (d.sources.cut || d.models.cut)
+			fprintf(stderr, "sallyport: only the first %u sources and models were compared\n", SOURCES_MAX);
+	}
+	table_fini(&d.table);
+	free(d.sources.items);
+	free(d.models.items);
+	return code;
+}
