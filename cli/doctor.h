@@ -15,6 +15,7 @@ struct doctor {
 	bool is_root;
 	bool has_daemon; /* then `status` is its answer */
 	struct msg_status status;
+	bool may_have_daemon; /* there is one, but we may not ask it */
 };
 
 /* One row; the text of a failing one ends with its cure. */

@@ -166,6 +166,7 @@ void doctor_daemon(struct doctor *d)
 	int err = c ? control_open_at(d->config->run_dir.s, c) : -ENOMEM;
 
 	if (err == -EACCES || err == -EPERM) {
+		d->may_have_daemon = true;
 		doctor_say(d, FIND_UNKNOWN, "daemon", "only root may ask it");
 		return;
 	}
@@ -219,6 +220,10 @@ void doctor_doors(struct doctor *d)
 				   d->status.host_port);
 		else
 			doctor_say(d, FIND_OK, "door", "http://127.0.0.1:%u", port);
+		return;
+	}
+	if (d->may_have_daemon) {
+		doctor_say(d, FIND_UNKNOWN, "door", "only root may ask the daemon for its port; configured is %u", port);
 		return;
 	}
 	while (first < end && first <= 65535 && !port_is_free((uint16_t)first))

@@ -10,6 +10,7 @@
 #include "cli/print.h"
 #include "common/json.h"
 #include "policy/explain.h"
+#include "policy/match.h"
 
 /* Rationale: beyond that nobody reads a list; the last line tells. */
 #define SOURCES_MAX 4096
@@ -69,15 +70,19 @@ static void on_model(void *arg, const struct policy_provider *provider, struct s
 		words_add(arg, str_of(name));
 }
 
-/* Allowed in any format that the provider speaks. */
+/* Allowed in any format that the provider speaks; else *ret tells the most telling refusal. */
 static bool allowed(const struct policy *p, const struct policy_identity *who, struct str model, struct policy_verdict *ret)
 {
 	struct policy_query q = { .who = who->facts, .model = model };
+	struct policy_verdict v;
 
+	ret->outcome = OUTCOME_UNKNOWN_MODEL;
 	for (unsigned f = WIRE_NONE + 1; f < WIRE_FORMAT_MAX; f++) {
 		q.format = (enum wire_format)f;
-		policy_eval(p, &q, ret);
-		if (ret->outcome == OUTCOME_NONE)
+		policy_eval(p, &q, &v);
+		if (f == WIRE_NONE + 1 || v.outcome == OUTCOME_NONE || ret->outcome == OUTCOME_UNKNOWN_MODEL)
+			*ret = v;
+		if (v.outcome == OUTCOME_NONE)
 			return true;
 	}
 	return false;
@@ -96,22 +101,33 @@ static void buckets_of(const struct policy *p, const struct policy_identity *who
 		at += (size_t)snprintf(ret + at, size - at, "%s%s", i ? ", " : "", charges[i].bucket);
 }
 
+/* One row of the table, as text. */
+static struct str said(const struct diff *d, size_t row, unsigned column)
+{
+	const struct cell *c = &d->table.cells[row * d->table.n_columns + column];
+
+	return c->len ? (struct str){ buf_head(&d->table.text) + c->at, c->len } : STR("");
+}
+
+static bool pattern_matches(struct str pattern, const char *model)
+{
+	struct arena arena = { .max = 1u << 20 };
+	struct glob g;
+	bool match = !glob_compile(&g, pattern, &arena) && glob_match(&g, str_of(model));
+
+	arena_fini(&arena);
+	return match;
+}
+
 /* A pattern has already said the same of this model. */
 static bool is_covered(const struct diff *d, const char *source, const char *change, const char *model, const char *detail)
 {
-	for (unsigned i = 0; i < d->said.n; i++) {
-		char (*row)[MODEL_BYTES] = &d->said.items[i * SAID_WORDS];
-		struct arena arena = { .max = 1u << 20 };
-		struct glob g;
-		bool covered;
+	bool by_detail = !strcmp(change, "pays");
 
-		if (strcmp(row[0], source) != 0 || strcmp(row[1], change) != 0 || strcmp(row[3], detail) != 0)
-			continue;
-		covered = !glob_compile(&g, str_of(row[2]), &arena) && glob_match(&g, str_of(model));
-		arena_fini(&arena);
-		if (covered)
+	for (size_t r = table_rows(&d->table); r-- > 0 && str_eq(said(d, r, 0), str_of(source));)
+		if (str_eq(said(d, r, 1), str_of(change)) && (!by_detail || str_eq(said(d, r, 3), str_of(detail))) &&
+		    pattern_matches(said(d, r, 2), model))
 			return true;
-	}
 	return false;
 }
 
@@ -123,6 +139,12 @@ static void put(struct diff *d, const char *source, const char *change, const ch
 	table_text(&d->table, str_of(detail));
 }
 
+static void put_model(struct diff *d, const char *source, const char *change, const char *model, const char *detail)
+{
+	if (!is_covered(d, source, change, model, detail))
+		put(d, source, change, model, detail);
+}
+
 static void diff_model(struct diff *d, const char *source, const struct policy_identity *who, const char *model)
 {
 	struct policy_verdict a, b;
@@ -130,7 +152,7 @@ static void diff_model(struct diff *d, const char *source, const struct policy_i
 	char old_buckets[2048], new_buckets[2048], detail[4200];
 
 	if (before != after) {
-		put(d, source, after ? "gains" : "loses", model, after ? b.rule : b.rule[0] ? b.rule : a.rule);
+		put_model(d, source, after ? "gains" : "loses", model, after ? b.rule : b.rule[0] ? b.rule : a.rule);
 		return;
 	}
 	if (!before)
@@ -141,7 +163,7 @@ static void diff_model(struct diff *d, const char *source, const struct policy_i
 		return;
 	snprintf(detail, sizeof(detail), "buckets: %s -> %s", old_buckets[0] ? old_buckets : "none",
 		 new_buckets[0] ? new_buckets : "none");
-	put(d, source, "pays", model, detail);
+	put_model(d, source, "pays", model, detail);
 }
 
 static void diff_source(struct diff *d, const char *source)
@@ -159,8 +181,11 @@ static void diff_source(struct diff *d, const char *source)
 	d->models.n = 0;
 	policy_models(d->old, &who.facts, on_model, &d->models);
 	policy_models(d->new, &who.facts, on_model, &d->models);
-	for (unsigned i = 0; i < d->models.n; i++)
-		diff_model(d, source, &who, d->models.items[i]);
+	/* Patterns first: they stand for most of the names. */
+	for (unsigned pass = 0; pass < 2; pass++)
+		for (unsigned i = 0; i < d->models.n; i++)
+			if ((strpbrk(d->models.items[i], "*?") == NULL) == pass)
+				diff_model(d, source, &who, d->models.items[i]);
 }
 
 static const struct policy_quota *quota_named(const struct policy *p, struct str name)
