@@ -20,13 +20,13 @@ struct sse_ops {
 	void (*data)(void *arg, const char *data, size_t n);
 	/* The data line has ended. */
 	void (*line_end)(void *arg);
-	/*
-	 * May be NULL. A whole data line that lies in one piece (what follows "data:" and a space):
-	 * true when nothing in it matters, and then the three above are not called for it.
-	 */
-	bool (*skip)(void *arg, struct str line);
 	/* A blank line: the event is whole. `name` is that of its `event:` line, or empty. */
 	void (*dispatch)(void *arg, struct str name);
+	/*
+	 * May be NULL. A whole data line that lies in one piece (what follows "data:" and a space):
+	 * true when nothing in it matters, and then line, data and line_end are not called for it.
+	 */
+	bool (*skip)(void *arg, struct str line);
 };
 
 struct sse {

@@ -24,7 +24,7 @@ static void on_dispatch(void *arg, struct str name)
 	buf_printf(arg, "!%.*s\n", STR_ARG(name));
 }
 
-static const struct sse_ops ops = { on_line, on_data, on_line_end, on_dispatch };
+static const struct sse_ops ops = { .line = on_line, .data = on_data, .line_end = on_line_end, .dispatch = on_dispatch };
 
 static void check_cut(struct str in, const char *want, size_t a, size_t b)
 {
@@ -103,5 +103,29 @@ static void names_are_cut(void)
 	check("event\ndata: x\n\n", "<x>!\n");
 }
 
-TESTS(T(events), T(line_ends), T(several_data_lines_are_one_event), T(what_is_ignored),
+static bool skip_idle(void *arg, struct str line)
+{
+	(void)arg;
+	return str_starts(line, STR("idle"));
+}
+
+/* A line that is passed over says nothing, and its event is still told; cut in two it is read like any other. */
+static void idle_lines_are_passed_over(void)
+{
+	static const struct sse_ops skipping = { .line = on_line, .data = on_data, .line_end = on_line_end, .dispatch = on_dispatch, .skip = skip_idle };
+	const char *text = "event: a\ndata: idle 1\n\ndata: x\r\n\r\ndata: idle 2\r\n\r\ndata:idle 3\n\n";
+	struct buf out;
+	struct sse s;
+
+	buf_init(&out, 1 << 16);
+	sse_init(&s, &skipping, &out);
+	sse_feed(&s, text, strlen(text));
+	sse_feed(&s, "data: idl", 9);
+	sse_feed(&s, "e 4\n\n", 5);
+	buf_append(&out, "", 1);
+	CHECK_STR(out.data, "!a\n<x>!\n!\n<idle 3>!\n<idle 4>!\n");
+	buf_fini(&out);
+}
+
+TESTS(T(idle_lines_are_passed_over), T(events), T(line_ends), T(several_data_lines_are_one_event), T(what_is_ignored),
       T(byte_order_mark), T(names_are_cut))
