@@ -114,12 +114,11 @@ install_deps() {
 	rm -rf "$LIB_LOG"
 }
 
-# build TARGET…: with as many processes as there are cores.
+# build TARGET…: with as many processes as there are cores. Paths below $O are targets too.
 build() {
 	local BPFTOOL
 	BPFTOOL=$(find_bpftool) || die "bpftool is missing: ./scripts/quickstart --deps installs it"
-	export BPFTOOL
-	make --no-print-directory -C "$LIB_TREE" -j "$(nproc)" "$@"
+	make --no-print-directory -C "$LIB_TREE" -j "$(nproc)" BPFTOOL="$BPFTOOL" O="${O#"$LIB_TREE"/}" "${@#"$LIB_TREE"/}"
 }
 
 # ---------------------------------------------------------------- the machine

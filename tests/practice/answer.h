@@ -27,13 +27,16 @@ struct numbers {
 static struct numbers numbers_of(const struct ask *a)
 {
 	struct numbers n = { .id = 2166136261u };
+	unsigned total;
 
 	for (const char *p = a->prompt; *p; p++)
 		n.id = (n.id ^ (unsigned char)*p) * 16777619u;
 	n.id ^= a->has_result;
-	n.input = 20 + (unsigned)strlen(a->prompt) / 4 + (unsigned)a->result_bytes / 4;
-	n.cache_read = a->has_result ? 2048 : 1024;
-	n.cache_write = a->has_result ? 128 : 1024;
+	/* What such a text really costs: four bytes a token, most of it read from the cache. */
+	total = (unsigned)MAX(a->body_bytes / 4, (size_t)8);
+	n.cache_read = total / 2;
+	n.cache_write = a->family == FAMILY_ANTHROPIC ? total / 4 : 0;
+	n.input = total - n.cache_read - n.cache_write;
 	n.output = a->has_result ? 41 : 57;
 	n.reasoning = 16;
 	return n;

@@ -16,7 +16,7 @@ struct ask {
 	bool include_usage; /* Chat */
 	bool has_result;    /* a tool ran: this is the second turn */
 	bool no_shell;      /* tools are offered, but none that runs commands */
-	size_t result_bytes;
+	size_t body_bytes;
 	char model[128];
 	char prompt[512]; /* the last thing the user wrote */
 	char tool[64];    /* the harness's name for its shell */
@@ -86,17 +86,11 @@ static void ask_set_prompt(struct ask *a, const char *text)
 static void ask_see_part(struct ask *a, const cJSON *part, bool user)
 {
 	const char *type = member_text(part, "type");
-	const cJSON *response = member(part, "functionResponse");
 
-	if (!strcmp(type, "tool_result") || response) {
-		char *text = cJSON_PrintUnformatted(response ? response : member(part, "content"));
-
+	if (!strcmp(type, "tool_result") || member(part, "functionResponse"))
 		a->has_result = true;
-		a->result_bytes = text ? strlen(text) : 0;
-		free(text);
-	} else if (user) {
+	else if (user)
 		ask_set_prompt(a, member_text(part, "text"));
-	}
 }
 
 static void ask_see_message(struct ask *a, const cJSON *message)
@@ -106,14 +100,10 @@ static void ask_see_message(struct ask *a, const cJSON *message)
 	bool user = !strcmp(role, "user");
 
 	/* A new question after the answer to the last one starts over. */
-	if (user && !strcmp(role, "user"))
+	if (user)
 		a->has_result = false;
-	if (!strcmp(role, "tool") || strstr(type, "_call_output") || !strcmp(role, "function")) {
-		const char *text = cJSON_IsString(content) ? content->valuestring : member_text(message, "output");
-
+	if (!strcmp(role, "tool") || strstr(type, "_call_output") || !strcmp(role, "function"))
 		a->has_result = true;
-		a->result_bytes = strlen(text);
-	}
 	if (cJSON_IsString(content) && user)
 		ask_set_prompt(a, content->valuestring);
 	if (!cJSON_IsArray(content))

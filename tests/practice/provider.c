@@ -72,15 +72,15 @@ static bool mischief_set(struct mischief *m, const char *name, unsigned long val
 
 static void mischief_of_header(struct mischief *m, struct str value)
 {
-	char text[256], *save = NULL;
+	char text[256], *next = text;
 
 	str_copy(text, sizeof(text), value);
-	for (char *word_ = strtok_r(text, ", ", &save); word_; word_ = strtok_r(NULL, ", ", &save)) {
-		char *eq = strchr(word_, '=');
+	for (char *item; (item = strsep(&next, ", "));) {
+		char *eq = strchr(item, '=');
 
 		if (eq)
 			*eq = '\0';
-		mischief_set(m, word_, eq ? strtoul(eq + 1, NULL, 10) : 0);
+		mischief_set(m, item, eq ? strtoul(eq + 1, NULL, 10) : 0);
 	}
 }
 
@@ -243,11 +243,14 @@ static void key_check(struct peer *p, const struct http_head *h)
 
 static void log_request(const struct peer *p, const struct http_head *h, const struct ask *a)
 {
+	struct numbers n = numbers_of(a);
+
 	if (!log_file)
 		return;
 	pthread_mutex_lock(&log_lock);
-	fprintf(log_file, "%.*s %.*s key=%s model=%s stream=%d turn=%d\n", STR_ARG(h->method), STR_ARG(h->target), p->key_seen,
-		a->model, a->stream, a->has_result ? 2 : 1);
+	fprintf(log_file, "%.*s %.*s key=%s model=%s stream=%d turn=%d input=%u cache_read=%u cache_write=%u output=%u\n",
+		STR_ARG(h->method), STR_ARG(h->target), p->key_seen, a->model, a->stream, a->has_result ? 2 : 1, n.input,
+		n.cache_read, n.cache_write, n.output);
 	fflush(log_file);
 	pthread_mutex_unlock(&log_lock);
 }
@@ -307,6 +310,7 @@ static bool serve(struct peer *p, const struct http_head *h, struct str body)
 		log_request(p, h, &a);
 		return answer_other(p, h);
 	}
+	a.body_bytes = body.n;
 	json = cJSON_ParseWithLength(body.s, body.n);
 	if (json)
 		ask_read(&a, json);
@@ -319,7 +323,9 @@ static bool serve(struct peer *p, const struct http_head *h, struct str body)
 	mischief_of_model(&m, a.model);
 	mischief_of_header(&m, http_header_get(h, "x-practice"));
 	if (m.garbage) {
-		send_all(p->fd, "\x01\x02 this is no HTTP at all\r\n\r\n{{{{", 34);
+		static const char text[] = "\x01\x02 this is no HTTP at all\r\n\r\n{{{{";
+
+		send_all(p->fd, text, sizeof(text) - 1);
 		return false;
 	}
 	if (m.status)
