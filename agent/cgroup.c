@@ -76,15 +76,10 @@ int cgroup_root_open(struct cgroup_root *root, const char *configured, char *why
 		cgroup_root_close(root);
 		return -EINVAL;
 	}
-	if (cgroup_id(root->fd) != 1) {
-		snprintf(
-			why, why_size,
-			"%s shows only a part of the hierarchy: run the daemon in the host's cgroup namespace "
-			"(docker run --cgroupns=host)",
-			root->path);
-		cgroup_root_close(root);
-		return -EXDEV;
-	}
+	/* Fine for sandboxes below it; those of the rest of the host cannot be labelled from here. */
+	if (cgroup_id(root->fd) != 1)
+		log_info("%s is the root of a cgroup namespace: only cgroups below it can be sandboxes",
+			 root->path);
 	return 0;
 }
 

@@ -368,6 +368,22 @@ static __always_inline void tuple_of_peer(const struct bpf_sock *sk, struct bpf_
 	t->ipv6.dport = sk->dst_port;
 }
 
+/*
+ * The labelled cgroup, if it is an ancestor of the peer's, else another or 0. Its level is counted from the
+ * root that the agent sees; in a cgroup namespace that one lies some levels below the real root.
+ */
+static __always_inline __u64 peer_ancestor(struct bpf_sock *peer, const struct stamp *conn)
+{
+	__u64 id = 0;
+
+	for (int i = 0; i <= GATE_NAMESPACE_LEVELS; i++) {
+		id = bpf_sk_ancestor_cgroup_id(peer, (int)conn->label_level + i);
+		if (!id || id == conn->cgroup_id)
+			break;
+	}
+	return id;
+}
+
 /* A packet of an accepted socket: who is at the other end really? Cheap once it is known. */
 static __always_inline void gateway_check_peer(struct __sk_buff *ctx)
 {
@@ -394,7 +410,7 @@ static __always_inline void gateway_check_peer(struct __sk_buff *ctx)
 	if (peer->state != BPF_TCP_LISTEN) {
 		client = bpf_sk_storage_get(&sp_client, peer, NULL, 0);
 		conn->peer = gate_decide_peer(
-			conn, bpf_sk_ancestor_cgroup_id(peer, (int)conn->label_level),
+			conn, peer_ancestor(peer, conn),
 			client != NULL, client ? client->stamp.sock_cookie : 0);
 		count(conn->peer == STAMP_PEER_AGREES ? GATE_PEER_AGREES : GATE_PEER_DIFFERS);
 	}

@@ -16,6 +16,8 @@
 
 #include "common/stamp.h"
 
+/* Rationale: containers in containers put the root of a cgroup namespace this deep at most. */
+#define GATE_NAMESPACE_LEVELS 12
 #define GATE_ABI 1
 
 /*
@@ -36,7 +38,7 @@
 struct gate_label {
 	__u32 label_id; /* 0: nothing was written yet; the door is refused */
 	__u32 label_gen;
-	__u32 level;	    /* depth of the cgroup, the root is 0 */
+	__u32 level;	    /* depth of the cgroup below the root that the agent sees, which is 0 */
 	__u32 inflight_max; /* 0: GATE_INFLIGHT_MAX */
 	__u64 cgroup_id;
 };
