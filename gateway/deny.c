@@ -91,8 +91,11 @@ static struct shape shape_openai(enum outcome outcome, struct str client)
 {
 	int status = outcome_status(outcome);
 
-	/* Codex sends a 403 six times and shows a 400 at once; every other client takes 403 as final. */
-	if (status == 403 && str_starts(client, STR("codex")))
+	/*
+	 * Codex sends a 403 six times, and hides our sentence behind its own at a 429; a 400 it shows at once.
+	 * Every other client takes 403 as final.
+	 */
+	if ((status == 403 || status == 429) && str_starts(client, STR("codex")))
 		return (struct shape){ 400, "invalid_request_error", false };
 	return (struct shape){
 		status,
@@ -163,11 +166,19 @@ static int write_head(const struct denial *d, const struct shape *s, size_t body
 	return err ? err : buf_puts(out, STR("\r\n"));
 }
 
+/* OpenCode waits out a 429 in silence and asks again and again, whatever the format; a 403 it shows. */
+static enum outcome outcome_for(const struct denial *d)
+{
+	return d->outcome == OUTCOME_DENIED_QUOTA && str_starts(d->client, STR("opencode")) ? OUTCOME_DENIED_LIMIT :
+											     d->outcome;
+}
+
 int deny_write(const struct denial *d, struct buf *out)
 {
-	struct shape s = d->format == WIRE_ANTHROPIC_MESSAGES ? shape_anthropic(d->outcome) :
-			 d->format == WIRE_GEMINI	      ? shape_gemini(d->outcome) :
-								shape_openai(d->outcome, d->client);
+	enum outcome as = outcome_for(d);
+	struct shape s = d->format == WIRE_ANTHROPIC_MESSAGES ? shape_anthropic(as) :
+			 d->format == WIRE_GEMINI	      ? shape_gemini(as) :
+								shape_openai(as, d->client);
 	size_t was = buf_len(out);
 	struct buf body;
 	int err;
