@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The command line: one public function for each command, found by the table in commands.c; one table of
- * options for each command, which drives parsing, help and completion alike.
+ * The command line: one public function for each command, found by the table in commands.c; one
+ * table of options for each command, which drives parsing, help and completion alike.
  */
 #pragma once
 
@@ -29,7 +29,7 @@ struct cli_option {
 	const char *name; /* without "--"; NULL ends the table */
 	char letter;	  /* of the short form, or 0 */
 	enum cli_type type;
-	size_t at; /* in the command's struct */
+	size_t at;		  /* in the command's struct */
 	const char *argument;	  /* its argument's name in the help */
 	const char *const *words; /* of CLI_WORD, and for completion; NULL-terminated */
 	const char *help;
@@ -51,17 +51,20 @@ struct cli_common {
 };
 /* For the table of a command that lists. */
 #define CLI_OPTION_CSV(type)                                                                       \
-	{ "csv", 0, CLI_FLAG, offsetof(struct type, common.csv), NULL, NULL,                       \
-	  "comma separated values with a head line" }
+	{                                                                                          \
+		"csv", 0, CLI_FLAG, offsetof(struct type, common.csv), NULL, NULL,                 \
+			"comma separated values with a head line"                                  \
+	}
 
 struct cli_words {
-	char **items; /* what is neither option nor option's argument; ends with NULL; borrowed from argv */
+	char **items; /* what is neither option nor option's argument; ends with NULL; borrowed from
+			 argv */
 	int n;
 };
 
 /*
- * Options of the command argv[0] go into `into`, other words into ret. -1: go on; else the exit code to
- * return at once (the help was printed, or the mistake was said).
+ * Options of the command argv[0] go into `into`, other words into ret. -1: go on; else the exit
+ * code to return at once (the help was printed, or the mistake was said).
  */
 int cli_parse(int argc, char **argv, void *into, struct cli_words *ret);
 /* Says which word is one too many, or what is missing. -1 when the count fits, else EXIT_USAGE. */
@@ -74,8 +77,8 @@ int cli_fail(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 struct command {
 	const char *name;
-	const char *arguments; /* after the name, for help */
-	const char *summary;   /* one line */
+	const char *arguments;		   /* after the name, for help */
+	const char *summary;		   /* one line */
 	int (*run)(int argc, char **argv); /* argv[0] is the command's name */
 	bool hidden;
 	bool rest_is_raw; /* options end at the first word: `run` */
@@ -113,7 +116,10 @@ int cmd_version(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 
-extern const struct cli_option run_options[], env_options[], label_options[], ps_options[], usage_options[],
-	tools_options[], log_options[], policy_options[], quota_options[], keys_options[];
-extern const char *const usage_by_words[], *const tools_kind_words[], *const env_format_words[],
-	*const policy_words[], *const quota_words[], *const completion_words[];
+extern const struct cli_option run_options[], env_options[], label_options[], ps_options[],
+	usage_options[], tools_options[], log_options[], policy_options[], quota_options[],
+	keys_options[];
+extern const char *const usage_by_words[],
+	*const tools_kind_words[], *const env_format_words[],
+					   *const policy_words[], *const quota_words[],
+									  *const completion_words[];

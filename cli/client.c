@@ -12,7 +12,8 @@
 #include "common/buf.h"
 #include "common/log.h"
 
-/* Rationale: a container engine may take seconds to answer the daemon; a query of the ledger too. */
+/* Rationale: a container engine may take seconds to answer the daemon; a query of the ledger too.
+ */
 #define CONTROL_TIMEOUT_MS 30000
 #define LEDGER_TIMEOUT_MS  60000
 #define SEND_TIMEOUT_MS	   5000
@@ -39,7 +40,9 @@ int client_read_file(const char *path, size_t max, char **ret, size_t *ret_n)
 	while (n > 0) {
 		char *room = buf_reserve(&b, MIN(max + 1 - buf_len(&b), (size_t)65536));
 
-		n = !room ? -1 : buf_len(&b) > max ? 0 : read(fd, room, MIN(max + 1 - buf_len(&b), (size_t)65536));
+		n = !room		? -1
+		    : buf_len(&b) > max ? 0
+					: read(fd, room, MIN(max + 1 - buf_len(&b), (size_t)65536));
 		if (n > 0)
 			buf_commit(&b, (size_t)n);
 	}
@@ -66,16 +69,20 @@ int client_config(const struct cli_common *o, struct config **ret)
 	if (err == -ENOENT && !o->config)
 		err = 0;
 	if (err)
-		return cli_fail(EXIT_FAILED, "the configuration %s cannot be read (%s): name the file with --config, or run as root",
-				path, errno_text(err));
-	err = diags ? config_parse(text ? (struct str){ text, n } : STR("{}"), ret, diags) : -ENOMEM;
+		return cli_fail(
+			EXIT_FAILED,
+			"the configuration %s cannot be read (%s): name the file with --config, or run as root",
+			path, errno_text(err));
+	err = diags ? config_parse(text ? (struct str){ text, n } : STR("{}"), ret, diags)
+		    : -ENOMEM;
 	if (!err)
 		return EXIT_OK;
 	buf_init(&lines, 1 << 20);
 	if (diags && !policy_diags_print(diags, str_of(path), &lines) && buf_len(&lines))
 		fprintf(stderr, "%.*s", (int)buf_len(&lines), buf_head(&lines));
 	buf_fini(&lines);
-	return cli_fail(EXIT_FAILED, "the configuration %s is not valid: mend what stands above", path);
+	return cli_fail(EXIT_FAILED, "the configuration %s is not valid: mend what stands above",
+			path);
 }
 
 /* ---------------------------------------------------------------- sockets */
@@ -87,7 +94,8 @@ static int connect_to(const char *run_dir, const char *name, int type)
 
 	if (fd < 0)
 		return -errno;
-	if (snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/%s", run_dir, name) >= (int)sizeof(sun.sun_path))
+	if (snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/%s", run_dir, name) >=
+	    (int)sizeof(sun.sun_path))
 		return -ENAMETOOLONG;
 	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0)
 		return -errno;
@@ -99,11 +107,13 @@ static int connect_failed(const struct cli_common *o, int err)
 	if (err == -EACCES || err == -EPERM)
 		return cli_fail(EXIT_FAILED, "only root may ask the daemon: run it as root (sudo)");
 	if (err == -ENOENT || err == -ECONNREFUSED)
-		return cli_fail(EXIT_NO_DAEMON,
-				"no daemon runs with the configuration %s: systemctl start sallyport, or sallyport daemon --config "
-				"FILE",
-				client_config_path(o));
-	return cli_fail(EXIT_NO_DAEMON, "the daemon cannot be reached (%s): sallyport doctor looks for the reason",
+		return cli_fail(
+			EXIT_NO_DAEMON,
+			"no daemon runs with the configuration %s: systemctl start sallyport, or sallyport daemon --config "
+			"FILE",
+			client_config_path(o));
+	return cli_fail(EXIT_NO_DAEMON,
+			"the daemon cannot be reached (%s): sallyport doctor looks for the reason",
 			errno_text(err));
 }
 
@@ -133,8 +143,8 @@ int control_open(const struct cli_common *o, struct control *ret)
 
 	ret->fd = -1;
 	ret->message.n_fds = 0;
-	if (code)
-		return code;
+	if (code || !config)
+		return code ? code : EXIT_FAILED;
 	err = control_open_at(config->run_dir.s, ret);
 	config_free(config);
 	return err ? connect_failed(o, err) : EXIT_OK;
@@ -167,20 +177,28 @@ int control_ask(struct control *c, uint16_t type, const void *payload, size_t le
 int control_failed(int err)
 {
 	if (err == -ECONNRESET || err == -EPIPE)
-		return cli_fail(EXIT_FAILED, "the daemon closed the connection: is it of the same version, and are you root?");
+		return cli_fail(
+			EXIT_FAILED,
+			"the daemon closed the connection: is it of the same version, and are you root?");
 	if (err == -EBADMSG)
-		return cli_fail(EXIT_FAILED, "the daemon answered in another version's words: restart it after an upgrade");
+		return cli_fail(
+			EXIT_FAILED,
+			"the daemon answered in another version's words: restart it after an upgrade");
 	if (err == -ETIMEDOUT)
-		return cli_fail(EXIT_FAILED, "the daemon does not answer: sallyport doctor looks for the reason");
+		return cli_fail(
+			EXIT_FAILED,
+			"the daemon does not answer: sallyport doctor looks for the reason");
 	return cli_fail(EXIT_FAILED, "the daemon cannot be asked: %s", errno_text(err));
 }
 
 const void *control_payload(const struct control *c, uint16_t type, size_t len)
 {
-	return c->message.head.type == type && c->message.head.len == len ? c->message.payload : NULL;
+	return c->message.head.type == type && c->message.head.len == len ? c->message.payload
+									  : NULL;
 }
 
-int control_result(struct control *c, uint16_t type, const struct msg_target *target, const struct msg_result **ret)
+int control_result(struct control *c, uint16_t type, const struct msg_target *target,
+		   const struct msg_result **ret)
 {
 	int err = control_ask(c, type, target, target ? sizeof(*target) : 0);
 	const struct msg_result *r = err ? NULL : control_payload(c, MSG_RESULT, sizeof(*r));
@@ -190,7 +208,8 @@ int control_result(struct control *c, uint16_t type, const struct msg_target *ta
 	*ret = r;
 	if (!r->err)
 		return EXIT_OK;
-	return cli_fail(EXIT_FAILED, "%.*s", (int)strnlen(r->text, sizeof(r->text)), r->text[0] ? r->text : errno_text(r->err));
+	return cli_fail(EXIT_FAILED, "%.*s", (int)strnlen(r->text, sizeof(r->text)),
+			r->text[0] ? r->text : errno_text(r->err));
 }
 
 int control_list(struct control *c, uint16_t type, uint16_t row_type, size_t row_len,
@@ -239,7 +258,10 @@ static int hex4(const char *p, const char *end)
 
 	for (int i = 0; i < 4; i++) {
 		char c = p + i < end ? p[i] : '\0';
-		int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+		int d = c >= '0' && c <= '9'   ? c - '0'
+			: c >= 'a' && c <= 'f' ? c - 'a' + 10
+			: c >= 'A' && c <= 'F' ? c - 'A' + 10
+					       : -1;
 
 		if (d < 0)
 			return -1;
@@ -268,7 +290,8 @@ static char *put_utf8(char *out, uint32_t c)
 	return out;
 }
 
-/* After the "u"; a pair of surrogates is one character. What it means is never longer than what it is. */
+/* After the "u"; a pair of surrogates is one character. What it means is never longer than what it
+ * is. */
 static bool take_unicode(struct cursor *c, char **out)
 {
 	int high = hex4(c->p, c->end), low;
@@ -277,8 +300,8 @@ static bool take_unicode(struct cursor *c, char **out)
 	if (high < 0)
 		return false;
 	c->p += 4;
-	if (high >= 0xd800 && high < 0xdc00 && c->end - c->p >= 6 && c->p[0] == '\\' && c->p[1] == 'u' &&
-	    (low = hex4(c->p + 2, c->end)) >= 0xdc00 && low < 0xe000) {
+	if (high >= 0xd800 && high < 0xdc00 && c->end - c->p >= 6 && c->p[0] == '\\' &&
+	    c->p[1] == 'u' && (low = hex4(c->p + 2, c->end)) >= 0xdc00 && low < 0xe000) {
 		code = 0x10000 + (((uint32_t)high & 0x3ff) << 10 | ((uint32_t)low & 0x3ff));
 		c->p += 6;
 	}
@@ -320,7 +343,8 @@ static bool take_int(struct cursor *c, int64_t *ret)
 	char digits[24], *end;
 	size_t n = 0;
 
-	while (c->p + n < c->end && n + 1 < sizeof(digits) && (c->p[n] == '-' || (c->p[n] >= '0' && c->p[n] <= '9')))
+	while (c->p + n < c->end && n + 1 < sizeof(digits) &&
+	       (c->p[n] == '-' || (c->p[n] >= '0' && c->p[n] <= '9')))
 		n++;
 	memcpy(digits, c->p, n);
 	digits[n] = '\0';
@@ -348,7 +372,8 @@ static int answer_columns(struct cursor *c, struct answer *a)
 	if (a->n_columns)
 		return -EBADMSG;
 	do {
-		if (a->n_columns == ANSWER_COLUMNS_MAX || !take_string(c, &a->columns[a->n_columns]))
+		if (a->n_columns == ANSWER_COLUMNS_MAX ||
+		    !take_string(c, &a->columns[a->n_columns]))
 			return -EBADMSG;
 		a->n_columns++;
 	} while (take(c, ','));
@@ -397,9 +422,9 @@ int answer_parse(char *text, size_t n, struct answer *ret)
 			return n ? -EBADMSG : 0;
 		if (take_word(&c, STR("{\"error\":")))
 			return take_string(&c, &ret->columns[0]) ? -EREMOTEIO : -EBADMSG;
-		err = take_word(&c, STR("{\"columns\":[")) ? answer_columns(&c, ret) :
-		      take(&c, '[')			    ? answer_row(&c, ret) :
-							      -EBADMSG;
+		err = take_word(&c, STR("{\"columns\":[")) ? answer_columns(&c, ret)
+		      : take(&c, '[')			   ? answer_row(&c, ret)
+							   : -EBADMSG;
 		if (err)
 			return err;
 	}
@@ -449,9 +474,14 @@ static int question_write(const struct question *q, struct buf *out)
 {
 	const struct {
 		const char *key, *value;
-	} texts[] = { { "by", q->by },	       { "cgroup", q->cgroup }, { "tag", q->tag },
-		      { "meaning", q->meaning }, { "outcome", q->outcome }, { "model", q->model },
-		      { "provider", q->provider }, { "bucket", q->bucket } };
+	} texts[] = { { "by", q->by },
+		      { "cgroup", q->cgroup },
+		      { "tag", q->tag },
+		      { "meaning", q->meaning },
+		      { "outcome", q->outcome },
+		      { "model", q->model },
+		      { "provider", q->provider },
+		      { "bucket", q->bucket } };
 	const struct {
 		const char *key;
 		bool has;
@@ -472,7 +502,8 @@ static int question_write(const struct question *q, struct buf *out)
 	/* As strings: numbers are doubles on the other side. */
 	for (size_t i = 0; i < ARRAY_SIZE(numbers) && !err; i++)
 		if (numbers[i].has)
-			err = buf_printf(out, ",\"%s\":\"%lld\"", numbers[i].key, (long long)numbers[i].value);
+			err = buf_printf(out, ",\"%s\":\"%lld\"", numbers[i].key,
+					 (long long)numbers[i].value);
 	return err ? err : buf_puts(out, STR("}\n"));
 }
 
@@ -481,7 +512,7 @@ static bool answer_is_whole(const struct buf *b)
 	struct str s = buf_str(b);
 	const char *lf;
 
-	if (!s.n || s.s[s.n - 1] != '\n')
+	if (!s.s || !s.n || s.s[s.n - 1] != '\n')
 		return false;
 	s.n--;
 	lf = memrchr(s.s, '\n', s.n);
@@ -548,8 +579,8 @@ int ledger_ask(const struct cli_common *o, const struct question *q, struct answ
 	int code = client_config(o, &config), err;
 
 	*ret = (struct answer){ 0 };
-	if (code)
-		return code;
+	if (code || !config)
+		return code ? code : EXIT_FAILED;
 	err = ledger_ask_at(config->run_dir.s, q, LEDGER_TIMEOUT_MS, ret);
 	config_free(config);
 	if (!err)
@@ -557,11 +588,16 @@ int ledger_ask(const struct cli_common *o, const struct question *q, struct answ
 	if (err == -EREMOTEIO)
 		code = cli_fail(EXIT_FAILED, "%.*s", STR_ARG(ret->columns[0]));
 	else if (err == -ETIMEDOUT || err == -ECONNRESET)
-		code = cli_fail(EXIT_FAILED, "the ledger does not answer: sallyport doctor looks for the reason");
+		code = cli_fail(
+			EXIT_FAILED,
+			"the ledger does not answer: sallyport doctor looks for the reason");
 	else if (err == -EBADMSG)
-		code = cli_fail(EXIT_FAILED, "the ledger answered in another version's words: restart the daemon after an upgrade");
+		code = cli_fail(
+			EXIT_FAILED,
+			"the ledger answered in another version's words: restart the daemon after an upgrade");
 	else if (err == -ENOBUFS || err == -ENOMEM)
-		code = cli_fail(EXIT_FAILED, "the answer is too long: ask for less with --since or -n");
+		code = cli_fail(EXIT_FAILED,
+				"the answer is too long: ask for less with --since or -n");
 	else
 		code = connect_failed(o, err);
 	answer_fini(ret);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's two sockets: control.sock (fixed messages, common/msg.h) and ledger.sock (lines of JSON).
- * Functions that return an exit code have said on stderr what was wrong and what to do.
+ * The daemon's two sockets: control.sock (fixed messages, common/msg.h) and ledger.sock (lines of
+ * JSON). Functions that return an exit code have said on stderr what was wrong and what to do.
  */
 #pragma once
 
@@ -15,13 +15,14 @@
 #include "policy/config.h"
 
 /*
- * The configuration of --config, or the default one, which may be missing: every key has a default. EXIT_OK
- * or an exit code; the caller frees it with config_free().
+ * The configuration of --config, or the default one, which may be missing: every key has a default.
+ * EXIT_OK or an exit code; the caller frees it with config_free().
  */
 int client_config(const struct cli_common *o, struct config **ret);
 /* Where it is read from. */
 const char *client_config_path(const struct cli_common *o);
-/* The bytes of a file of at most `max` bytes, NUL-terminated, or negative errno; the caller frees them. */
+/* The bytes of a file of at most `max` bytes, NUL-terminated, or negative errno; the caller frees
+ * them. */
 int client_read_file(const char *path, size_t max, char **ret, size_t *ret_n);
 
 /* ---------------------------------------------------------------- control */
@@ -47,7 +48,8 @@ int control_failed(int err);
 const void *control_payload(const struct control *c, uint16_t type, size_t len);
 
 /* LABEL, UNLABEL, RELOAD, RUN: EXIT_OK with *ret_result inside c->message, or an exit code. */
-int control_result(struct control *c, uint16_t type, const struct msg_target *target, const struct msg_result **ret);
+int control_result(struct control *c, uint16_t type, const struct msg_target *target,
+		   const struct msg_result **ret);
 /* LIST, KEYS: `fn` for each row. EXIT_OK or an exit code. */
 int control_list(struct control *c, uint16_t type, uint16_t row_type, size_t row_len,
 		 void (*fn)(void *arg, const void *row), void *arg);
@@ -73,8 +75,8 @@ struct answer {
 };
 void answer_fini(struct answer *a);
 /*
- * Takes the text (also on failure) and finds lines {"columns":[…]}, rows […] and {"end":true,…}. 0; -EBADMSG; or
- * -EREMOTEIO, when the ledger says what is wrong (the text is in a->columns[0]).
+ * Takes the text (also on failure) and finds lines {"columns":[…]}, rows […] and {"end":true,…}. 0;
+ * -EBADMSG; or -EREMOTEIO, when the ledger says what is wrong (the text is in a->columns[0]).
  */
 int answer_parse(char *text, size_t n, struct answer *ret);
 /* The number of a column, or -1. */
@@ -94,4 +96,5 @@ struct question {
 /* EXIT_OK, or an exit code. The caller frees the answer. */
 int ledger_ask(const struct cli_common *o, const struct question *q, struct answer *ret);
 /* The same without a word: 0 or negative errno (-EREMOTEIO as above). */
-int ledger_ask_at(const char *run_dir, const struct question *q, int timeout_ms, struct answer *ret);
+int ledger_ask_at(const char *run_dir, const struct question *q, int timeout_ms,
+		  struct answer *ret);

@@ -11,7 +11,8 @@ struct completion_args {
 	struct cli_common common;
 };
 
-static void each_option(const struct command *c, void (*fn)(const struct command *c, const struct cli_option *o))
+static void each_option(const struct command *c,
+			void (*fn)(const struct command *c, const struct cli_option *o))
 {
 	for (const struct cli_option *o = c->options; o && o->name; o++)
 		fn(c, o);
@@ -107,7 +108,8 @@ static void put_zsh(const char *text)
 static void zsh_option(const struct command *c, const struct cli_option *o)
 {
 	(void)c;
-	printf(" \\\n\t\t\t'%s--%s%s[", o->type == CLI_LIST ? "*" : "", o->name, o->type == CLI_FLAG ? "" : "=");
+	printf(" \\\n\t\t\t'%s--%s%s[", o->type == CLI_LIST ? "*" : "", o->name,
+	       o->type == CLI_FLAG ? "" : "=");
 	put_zsh(o->help);
 	putchar(']');
 	if (o->type != CLI_FLAG) {
@@ -190,7 +192,8 @@ static void fish(void)
 		put_fish(c->summary);
 		putchar('\n');
 		if (c->words) {
-			printf("complete -c sallyport -n '__fish_seen_subcommand_from %s' -f -a '", c->name);
+			printf("complete -c sallyport -n '__fish_seen_subcommand_from %s' -f -a '",
+			       c->name);
 			put_words(c->words);
 			puts("'");
 		}
@@ -216,5 +219,6 @@ int cmd_completion(int argc, char **argv)
 			shells[i].write();
 			return EXIT_OK;
 		}
-	return cli_fail(EXIT_USAGE, "there is no completion for %s: bash, zsh and fish have one", log_quote(str_of(w.items[0])));
+	return cli_fail(EXIT_USAGE, "there is no completion for %s: bash, zsh and fish have one",
+			log_quote(str_of(w.items[0])));
 }

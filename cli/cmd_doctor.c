@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `sallyport doctor`: looks for what is wrong and says the cure. Needs neither daemon nor root, but says what
- * it could not look at without them. It changes nothing, but for one short-lived cgroup that the daemon
- * makes for the test from end to end.
+ * `sallyport doctor`: looks for what is wrong and says the cure. Needs neither daemon nor root, but
+ * says what it could not look at without them. It changes nothing, but for one short-lived cgroup
+ * that the daemon makes for the test from end to end.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -43,9 +43,11 @@ static int print(struct doctor *d)
 	if (code)
 		return code;
 	if (!d->o->json) {
-		printf("\n%u ok, %u warnings, %u failed", d->count[FIND_OK], d->count[FIND_WARN], d->count[FIND_FAIL]);
+		printf("\n%u ok, %u warnings, %u failed", d->count[FIND_OK], d->count[FIND_WARN],
+		       d->count[FIND_FAIL]);
 		if (d->count[FIND_UNKNOWN])
-			printf(", %u not looked at%s", d->count[FIND_UNKNOWN], d->is_root ? "" : " (some need root: sudo sallyport doctor)");
+			printf(", %u not looked at%s", d->count[FIND_UNKNOWN],
+			       d->is_root ? "" : " (some need root: sudo sallyport doctor)");
 		putchar('\n');
 	}
 	return d->count[FIND_FAIL] ? EXIT_FAILED : EXIT_OK;

@@ -7,7 +7,8 @@
 #include "cli/settings.h"
 #include "common/log.h"
 
-const char *const env_format_words[] = { "shell", "fish", "docker", "json", "claude", "codex", "gemini", "opencode", NULL };
+const char *const env_format_words[] = { "shell", "fish",   "docker",	"json", "claude",
+					 "codex", "gemini", "opencode", NULL };
 
 struct env_args {
 	struct cli_common common;
@@ -17,8 +18,10 @@ struct env_args {
 };
 const struct cli_option env_options[] = {
 	{ "format", 'f', CLI_WORD, CLI_AT(env_args, format), "FORMAT", env_format_words, "one of" },
-	{ "port", 'p', CLI_NUMBER, CLI_AT(env_args, port), "PORT", NULL, "of the door; default: ask the daemon, else the configuration" },
-	{ "api-key", 0, CLI_FLAG, CLI_AT(env_args, api_key), NULL, NULL, "set ANTHROPIC_API_KEY too, for SDKs that want it" },
+	{ "port", 'p', CLI_NUMBER, CLI_AT(env_args, port), "PORT", NULL,
+	  "of the door; default: ask the daemon, else the configuration" },
+	{ "api-key", 0, CLI_FLAG, CLI_AT(env_args, api_key), NULL, NULL,
+	  "set ANTHROPIC_API_KEY too, for SDKs that want it" },
 	{ 0 },
 };
 
@@ -49,7 +52,8 @@ static int env_port(const struct env_args *o, uint16_t *ret)
 	return EXIT_OK;
 }
 
-/* Values are URLs and "-" of our own, and a proxy list that may hold anything: quoted for the shell. */
+/* Values are URLs and "-" of our own, and a proxy list that may hold anything: quoted for the
+ * shell. */
 static void put_quoted(const char *value, const char *escape)
 {
 	putchar('\'');
@@ -132,7 +136,9 @@ static int print_snippet(const char *client, uint16_t port)
 	if (!err)
 		fwrite(buf_head(&b), 1, buf_len(&b), stdout);
 	buf_fini(&b);
-	return err ? cli_fail(EXIT_FAILED, "the settings of %s cannot be written: %s", client, errno_text(err)) : EXIT_OK;
+	return err ? cli_fail(EXIT_FAILED, "the settings of %s cannot be written: %s", client,
+			      errno_text(err))
+		   : EXIT_OK;
 }
 
 int cmd_env(int argc, char **argv)

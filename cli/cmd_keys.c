@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `sallyport keys`: where each provider's key comes from and whether it can be used; never the key. */
+/* `sallyport keys`: where each provider's key comes from and whether it can be used; never the key.
+ */
 #include <stdio.h>
 
 #include "cli/client.h"
@@ -55,7 +56,8 @@ int cmd_keys(int argc, char **argv)
 	table_init(&t, columns, ARRAY_SIZE(columns));
 	code = control_list(c, MSG_CTL_KEYS, MSG_KEY_ROW, sizeof(struct msg_key_row), on_key, &t);
 	if (!code)
-		code = table_print(&t, &o.common, "the policy in force has no provider that takes a key");
+		code = table_print(&t, &o.common,
+				   "the policy in force has no provider that takes a key");
 	table_fini(&t);
 	control_close(c);
 	return code;

@@ -53,12 +53,15 @@ static int target_fill(const struct cli_words *w, struct msg_target *ret)
 	size_t at = 0;
 
 	if (!str_copy(ret->target, sizeof(ret->target), str_of(w->items[0])))
-		return cli_fail(EXIT_USAGE, "the target is longer than %zu bytes: name one cgroup", sizeof(ret->target) - 1);
+		return cli_fail(EXIT_USAGE, "the target is longer than %zu bytes: name one cgroup",
+				sizeof(ret->target) - 1);
 	for (int i = 1; i < w->n; i++) {
-		int n = snprintf(ret->tags + at, sizeof(ret->tags) - at, "%s%s", i > 1 ? "," : "", w->items[i]);
+		int n = snprintf(ret->tags + at, sizeof(ret->tags) - at, "%s%s", i > 1 ? "," : "",
+				 w->items[i]);
 
 		if (n < 0 || (size_t)n >= sizeof(ret->tags) - at)
-			return cli_fail(EXIT_USAGE, "the tags together are too long: use shorter ones");
+			return cli_fail(EXIT_USAGE,
+					"the tags together are too long: use shorter ones");
 		at += (size_t)n;
 	}
 	return EXIT_OK;

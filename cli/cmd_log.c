@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/outcome.h"
 #include "common/wire.h"
+#include "policy/diag.h"
 
 #define FOLLOW_PERIOD_MS 500
 /* Rationale: as many as can end between two looks; each look asks for this many of the newest. */
@@ -25,16 +26,23 @@ struct log_args {
 	bool events, follow;
 };
 const struct cli_option log_options[] = {
-	{ "since", 's', CLI_TIME, CLI_AT(log_args, since_ns), "TIME", NULL, "from then on: 2h, 7d, today, 2026-01-31" },
+	{ "since", 's', CLI_TIME, CLI_AT(log_args, since_ns), "TIME", NULL,
+	  "from then on: 2h, 7d, today, 2026-01-31" },
 	{ "until", 0, CLI_TIME, CLI_AT(log_args, until_ns), "TIME", NULL, "up to then" },
-	{ "outcome", 'o', CLI_TEXT, CLI_AT(log_args, outcome), "OUTCOME", NULL, "those that ended so: ok, denied_quota ..." },
+	{ "outcome", 'o', CLI_TEXT, CLI_AT(log_args, outcome), "OUTCOME", NULL,
+	  "those that ended so: ok, denied_quota ..." },
 	{ "tag", 't', CLI_TEXT, CLI_AT(log_args, tag), "TAG", NULL, "of cgroups with this tag" },
 	{ "cgroup", 'c', CLI_TEXT, CLI_AT(log_args, cgroup), "PATH", NULL, "of this cgroup" },
-	{ "model", 'm', CLI_TEXT, CLI_AT(log_args, model), "MODEL", NULL, "that asked for this model" },
-	{ "provider", 'p', CLI_TEXT, CLI_AT(log_args, provider), "NAME", NULL, "that went to this provider" },
-	{ "events", 'e', CLI_FLAG, CLI_AT(log_args, events), NULL, NULL, "what the daemon did, in place of requests" },
-	{ "limit", 'n', CLI_NUMBER, CLI_AT(log_args, limit), "ROWS", NULL, "the newest so many (100)" },
-	{ "follow", 'f', CLI_FLAG, CLI_AT(log_args, follow), NULL, NULL, "go on with new ones until interrupted" },
+	{ "model", 'm', CLI_TEXT, CLI_AT(log_args, model), "MODEL", NULL,
+	  "that asked for this model" },
+	{ "provider", 'p', CLI_TEXT, CLI_AT(log_args, provider), "NAME", NULL,
+	  "that went to this provider" },
+	{ "events", 'e', CLI_FLAG, CLI_AT(log_args, events), NULL, NULL,
+	  "what the daemon did, in place of requests" },
+	{ "limit", 'n', CLI_NUMBER, CLI_AT(log_args, limit), "ROWS", NULL,
+	  "the newest so many (100)" },
+	{ "follow", 'f', CLI_FLAG, CLI_AT(log_args, follow), NULL, NULL,
+	  "go on with new ones until interrupted" },
 	CLI_OPTION_CSV(log_args),
 	{ 0 },
 };
@@ -56,7 +64,8 @@ static const struct column request_columns[] = {
 	{ "method", "", COL_TEXT, COL_DATA },
 	{ "path", "", COL_TEXT, COL_DATA },
 	{ "format", "", COL_TEXT, COL_DATA },
-	{ "count", "TIMES", COL_COUNT, COL_MAYBE },
+	{ "times", "TIMES", COL_COUNT, COL_MAYBE | COL_HUMAN },
+	{ "count", "", COL_COUNT, COL_DATA },
 	{ "prompt", "INPUT", COL_TOKENS, COL_HUMAN | COL_WEAK },
 	{ "input", "", COL_TOKENS, COL_DATA },
 	{ "cache_read", "", COL_TOKENS, COL_DATA },
@@ -65,7 +74,8 @@ static const struct column request_columns[] = {
 	{ "reasoning", "", COL_TOKENS, COL_DATA },
 	{ "cost", "COST", COL_TEXT, COL_HUMAN | COL_RIGHT },
 	{ "cost_usd", "", COL_USD, COL_DATA },
-	{ "tool_calls", "TOOLS", COL_COUNT, COL_MAYBE | COL_WEAK },
+	{ "tools", "TOOLS", COL_COUNT, COL_MAYBE | COL_WEAK | COL_HUMAN },
+	{ "tool_calls", "", COL_COUNT, COL_DATA },
 	{ "duration_us", "TOOK", COL_US, COL_WEAK },
 	{ "first_byte_us", "", COL_US, COL_DATA },
 	{ "request_bytes", "", COL_BYTES, COL_DATA },
@@ -95,14 +105,25 @@ static void put_tokens(struct table *t, int64_t n)
 		table_int(t, n);
 }
 
+/* What is usual is left blank. */
+static void put_above(struct table *t, int64_t n, int64_t usual)
+{
+	if (n > usual)
+		table_int(t, n);
+	else
+		table_null(t);
+}
+
 static void put_prompt(struct table *t, const struct answer *a, size_t r)
 {
-	int64_t input = answer_int(a, r, "input"), read = answer_int(a, r, "cache_read"), write = answer_int(a, r, "cache_write");
+	int64_t input = answer_int(a, r, "input"), read = answer_int(a, r, "cache_read"),
+		write = answer_int(a, r, "cache_write");
 
 	if (input < 0 && read < 0 && write < 0)
 		table_null(t);
 	else
-		table_int(t, MAX(input, (int64_t)0) + MAX(read, (int64_t)0) + MAX(write, (int64_t)0));
+		table_int(t,
+			  MAX(input, (int64_t)0) + MAX(read, (int64_t)0) + MAX(write, (int64_t)0));
 }
 
 static void put_cost(struct table *t, const struct answer *a, size_t r)
@@ -123,10 +144,13 @@ static void put_cost(struct table *t, const struct answer *a, size_t r)
 
 static void put_request(struct table *t, const struct answer *a, size_t r)
 {
-	static const char *const texts_before[] = { "tags", "cgroup", "container", "provider", "model", "answer_model",
-						    "client", "session", "method", "path" };
+	static const char *const texts_before[] = { "tags",	"cgroup",  "container",
+						    "provider", "model",   "answer_model",
+						    "client",	"session", "method",
+						    "path" };
 	static const char *const texts_after[] = { "stop", "error", "rule", "comm" };
-	static const char *const numbers[] = { "duration_us", "first_byte_us", "request_bytes", "answer_bytes" };
+	static const char *const numbers[] = { "duration_us", "first_byte_us", "request_bytes",
+					       "answer_bytes" };
 	int64_t flags = answer_int(a, r, "flags"), count = answer_int(a, r, "count");
 
 	table_int(t, answer_int(a, r, "started_ns"));
@@ -135,10 +159,8 @@ static void put_request(struct table *t, const struct answer *a, size_t r)
 	for (size_t i = 0; i < ARRAY_SIZE(texts_before); i++)
 		table_text(t, answer_text(a, r, texts_before[i]));
 	table_text(t, str_of(wire_format_name((enum wire_format)answer_int(a, r, "format"))));
-	if (count > 1)
-		table_int(t, count);
-	else
-		table_null(t);
+	put_above(t, count, 1);
+	table_int(t, count);
 	put_prompt(t, a, r);
 	put_tokens(t, answer_int(a, r, "input"));
 	put_tokens(t, answer_int(a, r, "cache_read"));
@@ -147,10 +169,8 @@ static void put_request(struct table *t, const struct answer *a, size_t r)
 	put_tokens(t, answer_int(a, r, "reasoning"));
 	put_cost(t, a, r);
 	table_int(t, answer_int(a, r, "cost_nanousd"));
-	if (answer_int(a, r, "tool_calls"))
-		table_int(t, answer_int(a, r, "tool_calls"));
-	else
-		table_null(t);
+	put_above(t, answer_int(a, r, "tool_calls"), 0);
+	table_int(t, answer_int(a, r, "tool_calls"));
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		table_int(t, answer_int(a, r, numbers[i]));
 	table_int(t, !!(flags & FLAG_STREAMED));
@@ -250,9 +270,11 @@ static bool was_there(const struct log_args *o, const struct answer *before, uin
 }
 
 /* Rows that the last look did not show; those too old for it are not new. */
-static int print_new(const struct log_args *o, const struct answer *a, const struct answer *before)
+static int print_new(const struct log_args *o, const struct answer *a, const struct answer *before,
+		     struct table_memory *memory)
 {
-	uint64_t oldest = before->n_rows == FOLLOW_ROWS ? row_key(o, before, before->n_rows - 1) : 0;
+	uint64_t oldest =
+		before->n_rows == FOLLOW_ROWS ? row_key(o, before, before->n_rows - 1) : 0;
 	struct table t;
 
 	log_table(o, &t);
@@ -268,12 +290,12 @@ static int print_new(const struct log_args *o, const struct answer *a, const str
 	else if (o->common.csv)
 		table_csv(&t, false, stdout);
 	else if (table_rows(&t))
-		table_human(&t, term_stdout(), false, stdout);
+		table_human(&t, term_stdout(), false, memory, stdout);
 	table_fini(&t);
 	return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
 }
 
-static int follow(const struct log_args *o, struct answer *before)
+static int follow(const struct log_args *o, struct answer *before, struct table_memory *memory)
 {
 	const struct timespec period = { .tv_nsec = FOLLOW_PERIOD_MS * (long)NSEC_PER_MSEC };
 	struct question q = log_question(o);
@@ -288,55 +310,80 @@ static int follow(const struct log_args *o, struct answer *before)
 		code = ledger_ask(&o->common, &q, &a);
 		if (code)
 			break;
-		code = print_new(o, &a, before);
+		code = print_new(o, &a, before, memory);
 		answer_fini(before);
 		*before = a;
 	}
 	return code;
 }
 
-/* Everything the followed window shows now is known; of it the wanted rows are printed. */
-static int log_start(const struct log_args *o, struct answer *ret)
+static bool is_wanted(const struct log_args *o, const struct answer *a, size_t r)
+{
+	int64_t at_ns = answer_int(a, r, o->events ? "at_ns" : "started_ns");
+
+	return r < (size_t)o->limit && (uint64_t)at_ns >= o->since_ns;
+}
+
+/* What is followed later is asked for at once, so that nothing falls between two questions. */
+static int log_start(const struct log_args *o, struct answer *ret, struct table_memory *memory)
 {
 	struct question q = log_question(o);
+	uint64_t window_ns = format_now_ns() - FOLLOW_WINDOW_NS;
 	struct table t;
-	int code = ledger_ask(&o->common, &q, ret);
+	int code;
 
+	if (o->follow) {
+		q.limit = MAX(q.limit, (int64_t)FOLLOW_ROWS);
+		q.since_ns = MIN(q.since_ns, window_ns);
+	}
+	code = ledger_ask(&o->common, &q, ret);
 	if (code)
 		return code;
 	log_table(o, &t);
 	for (size_t r = ret->n_rows; r-- > 0;)
-		put_row(&t, o, ret, r);
+		if (is_wanted(o, ret, r))
+			put_row(&t, o, ret, r);
 	if (o->follow && o->common.json)
 		table_json(&t, true, stdout);
-	else if (o->follow && !table_rows(&t))
-		code = EXIT_OK;
+	else if (o->follow && !o->common.csv)
+		table_human(&t, term_stdout(), true, memory, stdout);
 	else
-		code = table_print(&t, &o->common, o->events ? "no event in that time" : "no request in that time");
+		code = table_print(&t, &o->common,
+				   o->events ? "no event in that time" : "no request in that time");
 	table_fini(&t);
 	fflush(stdout);
-	if (!code && o->follow) {
-		answer_fini(ret);
-		q.limit = FOLLOW_ROWS;
-		q.since_ns = format_now_ns() - FOLLOW_WINDOW_NS;
-		code = ledger_ask(&o->common, &q, ret);
-	}
 	return code;
+}
+
+static int check_outcome(const char *word)
+{
+	struct nearest near = nearest_start(str_of(word));
+
+	for (unsigned i = 0; word && i < OUTCOME_MAX; i++) {
+		if (!strcmp(outcome_name((enum outcome)i), word))
+			return EXIT_OK;
+		nearest_try(&near, str_of(outcome_name((enum outcome)i)));
+	}
+	return word ? cli_fail(EXIT_USAGE, "%s is no outcome%s: sallyport-log(1) lists them",
+			       log_quote(str_of(word)), nearest_hint(&near).s)
+		    : EXIT_OK;
 }
 
 int cmd_log(int argc, char **argv)
 {
 	struct log_args o = { .limit = 100 };
 	struct answer a = { 0 };
+	struct table_memory memory = { 0 };
 	struct cli_words w;
 	int code = cli_parse(argc, argv, &o, &w);
 
 	code = code < 0 ? cli_count("log", &w, 0, 0) : code;
 	if (code >= 0)
 		return code;
-	code = log_start(&o, &a);
+	code = check_outcome(o.outcome);
+	code = code ? code : log_start(&o, &a, &memory);
 	if (!code && o.follow)
-		code = follow(&o, &a);
+		code = follow(&o, &a, &memory);
 	answer_fini(&a);
 	return code;
 }

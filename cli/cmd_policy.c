@@ -12,7 +12,8 @@
 #include "policy/hujson.h"
 
 const char *const policy_words[] = { "check", "show", "explain", "test", "reload", "diff", NULL };
-static const char *const format_words[] = { "anthropic_messages", "openai_chat", "openai_responses", "gemini_generate_content", NULL };
+static const char *const format_words[] = { "anthropic_messages", "openai_chat", "openai_responses",
+					    "gemini_generate_content", NULL };
 _Static_assert(WIRE_FORMAT_MAX == 5, "a format lacks its word");
 
 struct policy_args {
@@ -21,13 +22,19 @@ struct policy_args {
 	const char *model, *format, *provider, *cgroup, *container, *user;
 };
 const struct cli_option policy_options[] = {
-	{ "tag", 't', CLI_LIST, CLI_AT(policy_args, tags), "TAG", NULL, "explain: who asks has this tag; may be given again" },
-	{ "cgroup", 'c', CLI_TEXT, CLI_AT(policy_args, cgroup), "PATH", NULL, "explain: its cgroup" },
-	{ "container", 0, CLI_TEXT, CLI_AT(policy_args, container), "NAME", NULL, "explain: its container" },
+	{ "tag", 't', CLI_LIST, CLI_AT(policy_args, tags), "TAG", NULL,
+	  "explain: who asks has this tag; may be given again" },
+	{ "cgroup", 'c', CLI_TEXT, CLI_AT(policy_args, cgroup), "PATH", NULL,
+	  "explain: its cgroup" },
+	{ "container", 0, CLI_TEXT, CLI_AT(policy_args, container), "NAME", NULL,
+	  "explain: its container" },
 	{ "user", 'u', CLI_TEXT, CLI_AT(policy_args, user), "LOGIN", NULL, "explain: its user" },
-	{ "model", 'm', CLI_TEXT, CLI_AT(policy_args, model), "MODEL", NULL, "explain: asks for this model; else all its models are listed" },
-	{ "format", 'f', CLI_WORD, CLI_AT(policy_args, format), "FORMAT", format_words, "explain: in this wire format" },
-	{ "provider", 'p', CLI_TEXT, CLI_AT(policy_args, provider), "NAME", NULL, "explain: of this provider" },
+	{ "model", 'm', CLI_TEXT, CLI_AT(policy_args, model), "MODEL", NULL,
+	  "explain: asks for this model; else all its models are listed" },
+	{ "format", 'f', CLI_WORD, CLI_AT(policy_args, format), "FORMAT", format_words,
+	  "explain: in this wire format" },
+	{ "provider", 'p', CLI_TEXT, CLI_AT(policy_args, provider), "NAME", NULL,
+	  "explain: of this provider" },
 	{ 0 },
 };
 
@@ -68,14 +75,16 @@ static unsigned count_tests(const struct policy_file *f)
 	struct arena arena = { .max = 64u << 20 };
 	unsigned n;
 
-	if (diags && !hujson_parse((struct str){ f->text, f->text_bytes }, &arena, &arena, &root, diags))
+	if (diags &&
+	    !hujson_parse((struct str){ f->text, f->text_bytes }, &arena, &arena, &root, diags))
 		tests = hujson_get(root, STR("tests"));
 	n = tests ? tests->n : 0;
 	arena_fini(&arena);
 	return n;
 }
 
-/* Messages of a good policy are remarks, those of a bad one the answer; both on stderr as compilers do. */
+/* Messages of a good policy are remarks, those of a bad one the answer; both on stderr as compilers
+ * do. */
 static int policy_check(const struct policy_args *o, const char *path, bool is_test)
 {
 	struct policy_file f;
@@ -88,14 +97,18 @@ static int policy_check(const struct policy_args *o, const char *path, bool is_t
 
 		policy_file_say(&f, stderr);
 		if (!f.policy)
-			code = cli_fail(EXIT_FAILED, "%s is not valid (%u errors): the daemon would not take it", f.path, f.diags->n_errors);
+			code = cli_fail(EXIT_FAILED,
+					"%s is not valid (%u errors): the daemon would not take it",
+					f.path, f.diags->n_errors);
 		else if (is_test && !n_tests)
-			printf("%s: is valid, but has no tests; sallyport-policy(5) shows how to write them\n", f.path);
+			printf("%s: is valid, but has no tests; sallyport-policy(5) shows how to write them\n",
+			       f.path);
 		else if (is_test)
 			printf("%s: %u tests passed\n", f.path, n_tests);
 		else
-			printf("%s: ok, %u providers, %u quotas, %u tests passed, %u warnings\n", f.path, policy_n_providers(f.policy),
-			       policy_n_quotas(f.policy), n_tests, f.diags->n - MIN(f.diags->n, f.diags->n_errors));
+			printf("%s: ok, %u providers, %u quotas, %u tests passed, %u warnings\n",
+			       f.path, policy_n_providers(f.policy), policy_n_quotas(f.policy),
+			       n_tests, f.diags->n - MIN(f.diags->n, f.diags->n_errors));
 	}
 	policy_file_fini(&f);
 	return code;
@@ -145,17 +158,21 @@ static int identity_fill(const struct policy_args *o, struct policy_identity *wh
 		struct policy_identity some;
 
 		if (strncmp(o->tags.items[i], "tag:", 4) != 0)
-			return cli_fail(EXIT_USAGE, "%s is no tag: write tag:%s", log_quote(str_of(o->tags.items[i])),
+			return cli_fail(EXIT_USAGE, "%s is no tag: write tag:%s",
+					log_quote(str_of(o->tags.items[i])),
 					log_quote(str_of(o->tags.items[i])));
 		policy_identity_of(str_of(o->tags.items[i]), &some);
-		for (unsigned k = 0; k < some.facts.n_tags && who->facts.n_tags < POLICY_IDENTITY_TAGS; k++)
+		for (unsigned k = 0;
+		     k < some.facts.n_tags && who->facts.n_tags < POLICY_IDENTITY_TAGS; k++)
 			who->tags[who->facts.n_tags++] = some.tags[k];
 	}
 	who->facts.cgroup = str_of(o->cgroup);
 	who->facts.container = str_of(o->container);
 	who->facts.user = str_of(o->user);
 	if (!o->tags.n && !o->cgroup && !o->container && !o->user)
-		return cli_fail(EXIT_USAGE, "explain needs to know who asks: --tag tag:NAME, --cgroup, --container or --user");
+		return cli_fail(
+			EXIT_USAGE,
+			"explain needs to know who asks: --tag tag:NAME, --cgroup, --container or --user");
 	return EXIT_OK;
 }
 
@@ -167,7 +184,8 @@ static enum wire_format format_of(const char *word)
 	return WIRE_NONE;
 }
 
-/* Without --format the first one in which the model is served; the refusal of the first when there is none. */
+/* Without --format the first one in which the model is served; the refusal of the first when there
+ * is none. */
 static enum wire_format format_guess(const struct policy *p, struct policy_query q)
 {
 	struct policy_verdict v;
@@ -184,8 +202,8 @@ static enum wire_format format_guess(const struct policy *p, struct policy_query
 	return served == WIRE_NONE ? WIRE_ANTHROPIC_MESSAGES : served;
 }
 
-static void json_candidate(struct json_out *j, const struct policy *p, const struct policy_query *q, const struct policy_verdict *v,
-			   unsigned provider)
+static void json_candidate(struct json_out *j, const struct policy *p, const struct policy_query *q,
+			   const struct policy_verdict *v, unsigned provider)
 {
 	struct policy_charge charges[POLICY_CHARGES_MAX];
 	struct policy_price price;
@@ -210,7 +228,8 @@ static int explain_json(const struct policy *p, const struct policy_query *q)
 	json_out_init(&j);
 	json_out_open(&j, NULL, '{');
 	json_out_text(&j, "verdict", v.outcome == OUTCOME_NONE ? STR("allow") : STR("deny"));
-	json_out_text(&j, "outcome", str_of(v.outcome == OUTCOME_NONE ? "ok" : outcome_name(v.outcome)));
+	json_out_text(&j, "outcome",
+		      str_of(v.outcome == OUTCOME_NONE ? "ok" : outcome_name(v.outcome)));
 	json_out_text(&j, "rule", str_of(v.rule));
 	json_out_text(&j, "model", v.model);
 	json_out_text(&j, "format", str_of(wire_format_name(q->format)));
@@ -229,9 +248,11 @@ static void on_model(void *arg, const struct policy_provider *provider, struct s
 	table_text(arg, model);
 }
 
-static int explain_models(const struct policy *p, const struct policy_identity *who, const struct cli_common *o)
+static int explain_models(const struct policy *p, const struct policy_identity *who,
+			  const struct cli_common *o)
 {
-	static const struct column columns[] = { { "provider", "PROVIDER", COL_TEXT, 0 }, { "model", "MODELS", COL_TEXT, 0 } };
+	static const struct column columns[] = { { "provider", "PROVIDER", COL_TEXT, 0 },
+						 { "model", "MODELS", COL_TEXT, 0 } };
 	struct table t;
 	int code;
 
@@ -253,7 +274,9 @@ static int policy_explain_file(const struct policy_args *o, const char *path)
 	if (code)
 		return code;
 	code = load_valid(&o->common, path, &f);
-	q = (struct policy_query){ .who = who.facts, .model = str_of(o->model), .provider = str_of(o->provider) };
+	q = (struct policy_query){ .who = who.facts,
+				   .model = str_of(o->model),
+				   .provider = str_of(o->provider) };
 	if (!code)
 		q.format = o->format ? format_of(o->format) : format_guess(f.policy, q);
 	if (!code && !o->model) {
@@ -281,7 +304,8 @@ static int policy_reload(const struct cli_common *o)
 	code = control_open(o, c);
 	code = code ? code : control_result(c, MSG_CTL_RELOAD, NULL, &r);
 	if (!code)
-		printf(o->json ? "{\"ok\":true,\"generation\":%llu}\n" : "the policy is in force, generation %llu\n",
+		printf(o->json ? "{\"ok\":true,\"generation\":%llu}\n"
+			       : "the policy is in force, generation %llu\n",
 		       (unsigned long long)r->generation);
 	control_close(c);
 	return code;
@@ -306,7 +330,8 @@ static int unknown_word(const char *word)
 
 	for (unsigned i = 0; policy_words[i]; i++)
 		nearest_try(&near, str_of(policy_words[i]));
-	return cli_fail(EXIT_USAGE, "policy has no %s%s: sallyport policy %s", log_quote(str_of(word)), nearest_hint(&near).s,
+	return cli_fail(EXIT_USAGE, "policy has no %s%s: sallyport policy %s",
+			log_quote(str_of(word)), nearest_hint(&near).s,
 			command_find("policy")->arguments);
 }
 
@@ -321,7 +346,10 @@ int cmd_policy(int argc, char **argv)
 	if (code >= 0)
 		return code;
 	word = w.items[0];
-	code = cli_count("policy", &w, !strcmp(word, "diff") ? 3 : 1, !strcmp(word, "diff") ? 3 : !strcmp(word, "reload") ? 1 : 2);
+	code = cli_count("policy", &w, !strcmp(word, "diff") ? 3 : 1,
+			 !strcmp(word, "diff")	   ? 3
+			 : !strcmp(word, "reload") ? 1
+						   : 2);
 	if (code >= 0)
 		return code;
 	if (!strcmp(word, "check") || !strcmp(word, "test"))

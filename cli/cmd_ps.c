@@ -12,7 +12,8 @@ struct ps_args {
 };
 const struct cli_option ps_options[] = {
 	{ "tag", 't', CLI_TEXT, CLI_AT(ps_args, tag), "TAG", NULL, "those with this tag only" },
-	{ "quiet", 'q', CLI_FLAG, CLI_AT(ps_args, quiet), NULL, NULL, "cgroups only, one in each line" },
+	{ "quiet", 'q', CLI_FLAG, CLI_AT(ps_args, quiet), NULL, NULL,
+	  "cgroups only, one in each line" },
 	CLI_OPTION_CSV(ps_args),
 	{ 0 },
 };
@@ -105,10 +106,13 @@ int cmd_ps(int argc, char **argv)
 	if (code)
 		return code;
 	table_init(&l.table, columns, ARRAY_SIZE(columns));
-	code = control_list(c, MSG_CTL_LIST, MSG_SANDBOX, sizeof(struct msg_sandbox), on_sandbox, &l);
+	code = control_list(c, MSG_CTL_LIST, MSG_SANDBOX, sizeof(struct msg_sandbox), on_sandbox,
+			    &l);
 	if (!code && !o.quiet)
-		code = table_print(&l.table, &o.common, "no cgroup has a label: sallyport run --tag tag:NAME -- COMMAND, or "
-							"sallyport label TARGET tag:NAME");
+		code = table_print(
+			&l.table, &o.common,
+			"no cgroup has a label: sallyport run --tag tag:NAME -- COMMAND, or "
+			"sallyport label TARGET tag:NAME");
 	table_fini(&l.table);
 	control_close(c);
 	return code;

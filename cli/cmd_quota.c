@@ -46,7 +46,7 @@ static enum quota_unit unit_of(struct str name)
 /* Short: a bucket may hold $3.2143 and millions of tokens. */
 static struct units_text amount_text(enum quota_unit unit, int64_t n)
 {
-	struct units_text t;
+	struct units_text t = { "" };
 	char room[FORMAT_BYTES];
 
 	if (unit == QUOTA_NANOUSD) {
@@ -65,24 +65,26 @@ static struct units_text amount_text(enum quota_unit unit, int64_t n)
 static void put_refill(struct table *t, enum quota_unit unit, int64_t rate, uint64_t period_ns)
 {
 	char text[128];
-	const char *period = period_ns == 86400 * NSEC_PER_SEC ? "day" :
-			     period_ns == 3600 * NSEC_PER_SEC  ? "hour" :
-			     period_ns == 60 * NSEC_PER_SEC    ? "minute" :
-			     period_ns == NSEC_PER_SEC	       ? "second" :
-								 NULL;
+	const char *period = period_ns == 86400 * NSEC_PER_SEC	? "day"
+			     : period_ns == 3600 * NSEC_PER_SEC ? "hour"
+			     : period_ns == 60 * NSEC_PER_SEC	? "minute"
+			     : period_ns == NSEC_PER_SEC	? "second"
+								: NULL;
 
 	if (!rate) {
 		table_text(t, STR("never"));
 		return;
 	}
-	snprintf(text, sizeof(text), "%s/%s", amount_text(unit, rate).s, period ? period : units_duration_text(period_ns).s);
+	snprintf(text, sizeof(text), "%s/%s", amount_text(unit, rate).s,
+		 period ? period : units_duration_text(period_ns).s);
 	table_text(t, str_of(text));
 }
 
 static void put_row(struct table *t, const struct answer *a, size_t r)
 {
 	enum quota_unit unit = unit_of(answer_text(a, r, "unit"));
-	int64_t balance = answer_int(a, r, "balance"), capacity = answer_int(a, r, "capacity"), held = answer_int(a, r, "held");
+	int64_t balance = answer_int(a, r, "balance"), capacity = answer_int(a, r, "capacity"),
+		held = answer_int(a, r, "held");
 	char percent[16];
 
 	table_text(t, answer_text(a, r, "bucket"));
@@ -90,7 +92,8 @@ static void put_row(struct table *t, const struct answer *a, size_t r)
 	table_text(t, unit == QUOTA_NANOUSD ? STR("nanousd") : answer_text(a, r, "unit"));
 	table_text(t, str_of(amount_text(unit, balance).s));
 	table_text(t, str_of(amount_text(unit, capacity).s));
-	snprintf(percent, sizeof(percent), "%.0f%%", capacity > 0 ? 100.0 * (double)balance / (double)capacity : 0);
+	snprintf(percent, sizeof(percent), "%.0f%%",
+		 capacity > 0 ? 100.0 * (double)balance / (double)capacity : 0);
 	table_text(t, str_of(percent));
 	table_text(t, held ? str_of(amount_text(unit, held).s) : STR(""));
 	put_refill(t, unit, answer_int(a, r, "rate"), (uint64_t)answer_int(a, r, "rate_period_ns"));
@@ -137,25 +140,32 @@ static int refill_amount(const struct answer *a, const char *bucket, const char 
 		found = true;
 		if (!text || its >= QUOTA_UNIT_MAX)
 			continue;
-		snprintf(with_unit, sizeof(with_unit), "%s%.60s%s", its == QUOTA_NANOUSD && text[0] != '$' ? "$" : "", text,
-			 its == QUOTA_NANOUSD || strpbrk(text, "$ ") ? "" : its == QUOTA_TOKENS ? " tokens" : " requests");
+		snprintf(with_unit, sizeof(with_unit), "%s%.60s%s",
+			 its == QUOTA_NANOUSD && text[0] != '$' ? "$" : "", text,
+			 its == QUOTA_NANOUSD || strpbrk(text, "$ ") ? ""
+			 : its == QUOTA_TOKENS			     ? " tokens"
+								     : " requests");
 		if (!units_amount(str_of(with_unit), &unit, &n) && unit == its && n > 0) {
 			*ret = n;
 			return EXIT_OK;
 		}
 	}
 	if (!found)
-		return cli_fail(EXIT_FAILED, "there is no bucket %s%s: `sallyport quota` lists them", log_quote(str_of(bucket)),
-				nearest_hint(&near).s);
+		return cli_fail(EXIT_FAILED,
+				"there is no bucket %s%s: `sallyport quota` lists them",
+				log_quote(str_of(bucket)), nearest_hint(&near).s);
 	if (!text)
 		return EXIT_OK;
-	return cli_fail(EXIT_USAGE, "%s is no amount for this bucket: write it in the bucket's unit, as $5.00, 100 or 2M",
-			log_quote(str_of(text)));
+	return cli_fail(
+		EXIT_USAGE,
+		"%s is no amount for this bucket: write it in the bucket's unit, as $5.00, 100 or 2M",
+		log_quote(str_of(text)));
 }
 
 static int quota_refill(const struct cli_common *o, const char *bucket, const char *amount)
 {
-	struct question list = { .op = "quota" }, q = { .op = "refill", .bucket = bucket, .has_amount = amount != NULL };
+	struct question list = { .op = "quota" },
+			q = { .op = "refill", .bucket = bucket, .has_amount = amount != NULL };
 	struct answer a;
 	int code = ledger_ask(o, &list, &a);
 
@@ -166,7 +176,9 @@ static int quota_refill(const struct cli_common *o, const char *bucket, const ch
 	code = ledger_ask(o, &q, &a);
 	answer_fini(&a);
 	if (!code)
-		puts(o->json ? "{\"ok\":true}" : amount ? "added, to the capacity at most" : "filled up");
+		puts(o->json  ? "{\"ok\":true}"
+		     : amount ? "added, to the capacity at most"
+			      : "filled up");
 	return code;
 }
 
@@ -183,8 +195,10 @@ int cmd_quota(int argc, char **argv)
 		return code >= 0 ? code : quota_list(&o.common);
 	}
 	if (strcmp(w.items[0], "refill") != 0)
-		return cli_fail(EXIT_USAGE, "%s is neither list nor refill: sallyport quota refill BUCKET [AMOUNT]",
-				log_quote(str_of(w.items[0])));
+		return cli_fail(
+			EXIT_USAGE,
+			"%s is neither list nor refill: sallyport quota refill BUCKET [AMOUNT]",
+			log_quote(str_of(w.items[0])));
 	code = cli_count("quota", &w, 2, 4);
 	if (code >= 0)
 		return code;

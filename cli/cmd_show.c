@@ -28,7 +28,8 @@ static int parse_id(const char *text, uint64_t *ret)
 	errno = 0;
 	*ret = strtoull(digits, &end, hex ? 16 : 10);
 	if (errno || !*digits || *end || digits[0] == '-' || !*ret)
-		return cli_fail(EXIT_USAGE, "%s is no request: `sallyport log` shows them, sp_ and 16 digits",
+		return cli_fail(EXIT_USAGE,
+				"%s is no request: `sallyport log` shows them, sp_ and 16 digits",
 				log_quote(str_of(text)));
 	return EXIT_OK;
 }
@@ -43,7 +44,9 @@ static void json_calls(struct json_out *j, const struct answer *calls)
 
 		json_out_open(j, NULL, '{');
 		json_out_text(j, "tool", answer_text(calls, r, "name"));
-		json_out_text(j, "kind", str_of(meaning < ARRAY_SIZE(meaning_names) ? meaning_names[meaning] : "?"));
+		json_out_text(
+			j, "kind",
+			str_of(meaning < ARRAY_SIZE(meaning_names) ? meaning_names[meaning] : "?"));
 		json_out_text(j, "summary", answer_text(calls, r, "summary"));
 		json_out_text(j, "arguments", answer_text(calls, r, "arguments"));
 		json_out_text(j, "call_id", answer_text(calls, r, "call_id"));
@@ -60,7 +63,8 @@ static void json_calls(struct json_out *j, const struct answer *calls)
 /* -1 in the ledger: the provider did not tell. */
 static bool is_tokens(const char *name)
 {
-	static const char *const names[] = { "input", "output", "cache_read", "cache_write", "reasoning" };
+	static const char *const names[] = { "input", "output", "cache_read", "cache_write",
+					     "reasoning" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(names[i], name))
@@ -119,8 +123,11 @@ static void field_tokens(const struct answer *a)
 {
 	static const struct {
 		const char *column, *word;
-	} parts[] = { { "input", "input" },	{ "cache_read", "cached" },   { "cache_write", "written to cache" },
-		      { "output", "output" }, { "reasoning", "of it reasoning" } };
+	} parts[] = { { "input", "input" },
+		      { "cache_read", "cached" },
+		      { "cache_write", "written to cache" },
+		      { "output", "output" },
+		      { "reasoning", "of it reasoning" } };
 	const char *comma = "";
 	char n[FORMAT_BYTES];
 
@@ -144,7 +151,8 @@ static void field_cost(const struct answer *a)
 	if (flags & FLAG_UNPRICED)
 		print_field("cost", STR("unpriced: the model has no price"));
 	else
-		printf("%-15s%s%s\n", "cost", cost, flags & FLAG_ESTIMATED ? ", estimated: the provider told no usage" : "");
+		printf("%-15s%s%s\n", "cost", cost,
+		       flags & FLAG_ESTIMATED ? ", estimated: the provider told no usage" : "");
 }
 
 static void field_times(const struct answer *a)
@@ -167,7 +175,8 @@ static void field_bytes(const struct answer *a)
 
 	format_bytes(answer_int(a, 0, "request_bytes"), in);
 	format_bytes(answer_int(a, 0, "answer_bytes"), out);
-	printf("%-15s%s asked, %s answered%s%s\n", "bytes", in, out, flags & FLAG_STREAMED ? ", streamed" : "",
+	printf("%-15s%s asked, %s answered%s%s\n", "bytes", in, out,
+	       flags & FLAG_STREAMED ? ", streamed" : "",
 	       flags & FLAG_PARTIAL ? ", not whole" : "");
 }
 
@@ -179,9 +188,12 @@ static void show_calls(const struct answer *calls)
 
 		printf("\ntool call %zu    ", r + 1);
 		print_text(answer_text(calls, r, "name"));
-		printf(" (%s)%s%s\n", meaning < ARRAY_SIZE(meaning_names) ? meaning_names[meaning] : "?",
+		printf(" (%s)%s%s\n",
+		       meaning < ARRAY_SIZE(meaning_names) ? meaning_names[meaning] : "?",
 		       answer_int(calls, r, "complete") ? "" : ", cut off",
-		       err->kind != ANSWER_INT ? "" : err->n ? ", ended with an error" : ", ended well");
+		       err->kind != ANSWER_INT ? ""
+		       : err->n		       ? ", ended with an error"
+					       : ", ended well");
 		print_field("  what", answer_text(calls, r, "summary"));
 		print_field("  arguments", answer_text(calls, r, "arguments"));
 	}
@@ -193,10 +205,11 @@ static void show_human(const struct answer *a, const struct answer *calls)
 	const char *outcome = outcome_name((enum outcome)answer_int(a, 0, "outcome"));
 
 	printf("%-15ssp_%016" PRIx64 "\n", "request", (uint64_t)answer_int(a, 0, "id"));
-	printf("%-15s%s%s%s, HTTP %" PRId64 "\n", "outcome", print_color(term, str_of(outcome)), outcome, print_plain(term),
-	       answer_int(a, 0, "http_status"));
+	printf("%-15s%s%s%s, HTTP %" PRId64 "\n", "outcome", print_color(term, str_of(outcome)),
+	       outcome, print_plain(term), answer_int(a, 0, "http_status"));
 	if (answer_int(a, 0, "count") > 1)
-		printf("%-15s%" PRId64 " in a row, recorded as one\n", "times", answer_int(a, 0, "count"));
+		printf("%-15s%" PRId64 " in a row, recorded as one\n", "times",
+		       answer_int(a, 0, "count"));
 	print_field("error", answer_text(a, 0, "error"));
 	print_field("rule", answer_text(a, 0, "rule"));
 	field_times(a);
@@ -205,7 +218,8 @@ static void show_human(const struct answer *a, const struct answer *calls)
 	print_field("container", answer_text(a, 0, "container"));
 	printf("%-15s", "process");
 	print_text(answer_text(a, 0, "comm"));
-	printf(", pid %" PRId64 ", uid %" PRId64 "\n", answer_int(a, 0, "pid"), answer_int(a, 0, "uid"));
+	printf(", pid %" PRId64 ", uid %" PRId64 "\n", answer_int(a, 0, "pid"),
+	       answer_int(a, 0, "uid"));
 	print_field("client", answer_text(a, 0, "client"));
 	print_field("session", answer_text(a, 0, "session"));
 	printf("%-15s", "asked");
@@ -237,7 +251,9 @@ int cmd_show(int argc, char **argv)
 	code = parse_id(w.items[0], &q.id);
 	code = code ? code : ledger_ask(&o.common, &q, &a);
 	if (!code && !a.n_rows)
-		code = cli_fail(EXIT_FAILED, "the ledger has no request %s: `sallyport log` lists them", log_quote(str_of(w.items[0])));
+		code = cli_fail(EXIT_FAILED,
+				"the ledger has no request %s: `sallyport log` lists them",
+				log_quote(str_of(w.items[0])));
 	q.op = "calls";
 	code = code ? code : ledger_ask(&o.common, &q, &calls);
 	if (!code && o.common.json)

@@ -59,15 +59,18 @@ static void status_human(const struct msg_status *s)
 	field_state("stamp", !strcmp(s->stamp, "ok"), s->stamp);
 	print_field("force", str_of(s->force));
 	if (s->host_port)
-		printf("%-15shttp://127.0.0.1:%u on the host, %u open in all\n", "doors", s->host_port, s->n_doors);
+		printf("%-15shttp://127.0.0.1:%u on the host, %u open in all\n", "doors",
+		       s->host_port, s->n_doors);
 	else
 		printf("%-15snone on the host, %u open in all\n", "doors", s->n_doors);
-	snprintf(text, sizeof(text), "%u of %u ready, %u restarts", s->n_workers_ready, s->n_workers, s->restarts);
+	snprintf(text, sizeof(text), "%u of %u ready, %u restarts", s->n_workers_ready,
+		 s->n_workers, s->restarts);
 	field_state("workers", s->n_workers && s->n_workers_ready == s->n_workers, text);
 	snprintf(text, sizeof(text), s->ledger_pid ? "pid %u" : "does not run", s->ledger_pid);
 	field_state("ledger", s->ledger_pid != 0, text);
 	printf("%-15s%u\n", "sandboxes", s->n_sandboxes);
-	snprintf(text, sizeof(text), "%.500s, generation %llu", s->policy_path, (unsigned long long)s->policy_generation);
+	snprintf(text, sizeof(text), "%.500s, generation %llu", s->policy_path,
+		 (unsigned long long)s->policy_generation);
 	field_state("policy", !s->policy_error[0], text);
 	if (s->policy_error[0])
 		field_state("", false, s->policy_error);

@@ -17,13 +17,17 @@ struct tools_args {
 	bool full;
 };
 const struct cli_option tools_options[] = {
-	{ "kind", 'k', CLI_WORD, CLI_AT(tools_args, kind), "KIND", tools_kind_words, "of this kind only" },
-	{ "since", 's', CLI_TIME, CLI_AT(tools_args, since_ns), "TIME", NULL, "from then on: 2h, 7d, today, 2026-01-31" },
+	{ "kind", 'k', CLI_WORD, CLI_AT(tools_args, kind), "KIND", tools_kind_words,
+	  "of this kind only" },
+	{ "since", 's', CLI_TIME, CLI_AT(tools_args, since_ns), "TIME", NULL,
+	  "from then on: 2h, 7d, today, 2026-01-31" },
 	{ "until", 0, CLI_TIME, CLI_AT(tools_args, until_ns), "TIME", NULL, "up to then" },
 	{ "tag", 't', CLI_TEXT, CLI_AT(tools_args, tag), "TAG", NULL, "of cgroups with this tag" },
 	{ "cgroup", 'c', CLI_TEXT, CLI_AT(tools_args, cgroup), "PATH", NULL, "of this cgroup" },
-	{ "limit", 'n', CLI_NUMBER, CLI_AT(tools_args, limit), "ROWS", NULL, "the newest so many (100)" },
-	{ "full", 0, CLI_FLAG, CLI_AT(tools_args, full), NULL, NULL, "the arguments as they came, in place of the short form" },
+	{ "limit", 'n', CLI_NUMBER, CLI_AT(tools_args, limit), "ROWS", NULL,
+	  "the newest so many (100)" },
+	{ "full", 0, CLI_FLAG, CLI_AT(tools_args, full), NULL, NULL,
+	  "the arguments as they came, in place of the short form" },
 	CLI_OPTION_CSV(tools_args),
 	{ 0 },
 };

@@ -8,7 +8,8 @@
 #include "cli/format.h"
 #include "cli/print.h"
 
-const char *const usage_by_words[] = { "cgroup", "tag", "model", "provider", "client", "container", "day", "hour", "user", NULL };
+const char *const usage_by_words[] = { "cgroup",    "tag", "model", "provider", "client",
+				       "container", "day", "hour",  "user",	NULL };
 
 struct usage_args {
 	struct cli_common common;
@@ -18,11 +19,13 @@ struct usage_args {
 };
 const struct cli_option usage_options[] = {
 	{ "by", 'b', CLI_WORD, CLI_AT(usage_args, by), "WHAT", usage_by_words, "one row for each" },
-	{ "since", 's', CLI_TIME, CLI_AT(usage_args, since_ns), "TIME", NULL, "from then on: 2h, 7d, today, 2026-01-31" },
+	{ "since", 's', CLI_TIME, CLI_AT(usage_args, since_ns), "TIME", NULL,
+	  "from then on: 2h, 7d, today, 2026-01-31" },
 	{ "until", 0, CLI_TIME, CLI_AT(usage_args, until_ns), "TIME", NULL, "up to then" },
 	{ "tag", 't', CLI_TEXT, CLI_AT(usage_args, tag), "TAG", NULL, "of cgroups with this tag" },
 	{ "cgroup", 'c', CLI_TEXT, CLI_AT(usage_args, cgroup), "PATH", NULL, "of this cgroup" },
-	{ "limit", 'n', CLI_NUMBER, CLI_AT(usage_args, limit), "ROWS", NULL, "so many rows at most" },
+	{ "limit", 'n', CLI_NUMBER, CLI_AT(usage_args, limit), "ROWS", NULL,
+	  "so many rows at most" },
 	CLI_OPTION_CSV(usage_args),
 	{ 0 },
 };
@@ -50,13 +53,12 @@ static const struct column columns_template[] = {
 /* A mark where not every request has a price: the sum is then too low. */
 static void put_cost(struct table *t, int64_t nanousd, int64_t unpriced)
 {
-	char text[FORMAT_BYTES + 1];
+	char text[FORMAT_BYTES + 1], usd[FORMAT_BYTES];
 
-	format_usd(nanousd, text);
+	format_usd(nanousd, usd);
+	snprintf(text, sizeof(text), "%s%s", usd, unpriced ? "*" : "");
 	if (unpriced && !nanousd)
 		table_text(t, STR("unpriced"));
-	else if (unpriced)
-		table_text(t, str_of(strcat(text, "*")));
 	else
 		table_text(t, str_of(text));
 }
@@ -77,9 +79,23 @@ static void put_key(struct table *t, const struct answer *a, size_t row, bool is
 	}
 }
 
-static const char *const sums[] = { "requests",	   "input",    "output",     "cache_read", "cache_write", "reasoning",
-				    "cost_nanousd", "unpriced", "tool_calls", "denied",	   "failed",	  "partial" };
-enum { S_REQUESTS, S_INPUT, S_OUTPUT, S_READ, S_WRITE, S_REASONING, S_COST, S_UNPRICED, S_TOOLS, S_DENIED, S_FAILED, S_PARTIAL };
+static const char *const sums[] = { "requests",	   "input",	"output",	"cache_read",
+				    "cache_write", "reasoning", "cost_nanousd", "unpriced",
+				    "tool_calls",  "denied",	"failed",	"partial" };
+enum {
+	S_REQUESTS,
+	S_INPUT,
+	S_OUTPUT,
+	S_READ,
+	S_WRITE,
+	S_REASONING,
+	S_COST,
+	S_UNPRICED,
+	S_TOOLS,
+	S_DENIED,
+	S_FAILED,
+	S_PARTIAL
+};
 
 static void put_numbers(struct table *t, const int64_t n[ARRAY_SIZE(sums)], int64_t last_ns)
 {
@@ -97,7 +113,8 @@ static void put_numbers(struct table *t, const int64_t n[ARRAY_SIZE(sums)], int6
 
 static void put_rows(struct table *t, const struct answer *a, const struct usage_args *o)
 {
-	bool data = o->common.json || o->common.csv, total = !data && a->n_rows > 1 && strcmp(o->by, "tag") != 0;
+	bool data = o->common.json || o->common.csv,
+	     total = !data && a->n_rows > 1 && strcmp(o->by, "tag") != 0;
 	int64_t all[ARRAY_SIZE(sums)] = { 0 }, last_ns = 0;
 
 	for (size_t r = 0; r < a->n_rows; r++) {
@@ -149,11 +166,14 @@ static void footnotes(const struct answer *a)
 		partial += answer_int(a, r, "partial");
 	}
 	if (unpriced)
-		printf("\n* %" PRId64 " requests went to models without a price, their cost is not in the sum: add prices "
+		printf("\n* %" PRId64
+		       " requests went to models without a price, their cost is not in the sum: add prices "
 		       "(sallyport-policy(5), cost_basis and model_cost_map)\n",
 		       unpriced);
 	if (partial)
-		printf("%s%" PRId64 " answers were not whole; they count with what was seen of them\n", unpriced ? "" : "\n", partial);
+		printf("%s%" PRId64
+		       " answers were not whole; they count with what was seen of them\n",
+		       unpriced ? "" : "\n", partial);
 }
 
 static int usage_print(const struct usage_args *o, const struct answer *a)
@@ -165,10 +185,11 @@ static int usage_print(const struct usage_args *o, const struct answer *a)
 	columns_for(o->by, columns);
 	table_init(&t, columns, ARRAY_SIZE(columns));
 	put_rows(&t, a, o);
-	if (columns[U_TAGS].flags & COL_DATA && t.n_cells && !o->common.json && !o->common.csv && a->n_rows > 1 &&
-	    strcmp(o->by, "tag") != 0)
+	if (columns[U_TAGS].flags & COL_DATA && t.n_cells && !o->common.json && !o->common.csv &&
+	    a->n_rows > 1 && strcmp(o->by, "tag") != 0)
 		/* The total's word moves into the column that is shown. */
-		t.cells[t.n_cells - t.n_columns + U_KEY] = t.cells[t.n_cells - t.n_columns + U_TAGS];
+		t.cells[t.n_cells - t.n_columns + U_KEY] =
+			t.cells[t.n_cells - t.n_columns + U_TAGS];
 	code = table_print(&t, &o->common, "nothing was used in that time");
 	if (!code && !o->common.json && !o->common.csv)
 		footnotes(a);

@@ -10,42 +10,50 @@
 static int cmd_daemon(int argc, char **argv);
 
 static const struct cli_option daemon_options[] = {
-	{ "clean", 0, CLI_FLAG, 0, NULL, NULL, "at the end take off all labels, programs and cgroups" },
+	{ "clean", 0, CLI_FLAG, 0, NULL, NULL,
+	  "at the end take off all labels, programs and cgroups" },
 	{ 0 },
 };
 
 const struct command commands[] = {
-	{ "run", "[OPTION]... [--] COMMAND [ARGUMENT]...", "run a command in a labelled cgroup of its own", cmd_run, false,
-	  true, run_options, NULL,
-	  "The command sees a base URL and the key \"-\" for each client; provider keys in the\n"
-	  "environment do not reach it. Its exit code is the exit code (128 + signal when it was\n"
-	  "ended by one)." },
-	{ "env", "", "settings that point clients to the gateway", cmd_env, false, false, env_options, NULL,
-	  "eval \"$(sallyport env)\" sets them in this shell." },
-	{ "label", "TARGET TAG[,TAG]...", "put tags on a cgroup", cmd_label, false, false, NULL, NULL,
-	  "TARGET: /path/of/cgroup, pid:N, unit:NAME, docker:NAME. TAG: tag:name." },
-	{ "unlabel", "TARGET", "take the label off a cgroup", cmd_unlabel, false, false, NULL, NULL,
-	  "TARGET: /path/of/cgroup, pid:N, unit:NAME, docker:NAME." },
-	{ "ps", "", "sandboxes: labelled cgroups and their doors", cmd_ps, false, false, ps_options, NULL, NULL },
-	{ "status", "", "how the daemon does", cmd_status, false, false, NULL, NULL, NULL },
-	{ "doctor", "", "look for what is wrong, and say the cure", cmd_doctor, false, false, NULL, NULL, NULL },
-	{ "usage", "", "requests, tokens and cost by cgroup, tag, model ...", cmd_usage, false, false, usage_options, NULL,
-	  NULL },
-	{ "tools", "", "what the agents ran", cmd_tools, false, false, tools_options, NULL, NULL },
-	{ "log", "", "finished requests, or events", cmd_log, false, false, log_options, NULL, NULL },
-	{ "show", "REQUEST", "one request with its tool calls", cmd_show, false, false, NULL, NULL,
-	  "REQUEST: sp_... as in `sallyport log` and in the answer's header sallyport-request-id." },
-	{ "policy", "check [FILE] | show [FILE] | explain [FILE] | test [FILE] | reload | diff OLD NEW",
-	  "check, show, explain and reload the policy", cmd_policy, false, false, policy_options, policy_words, NULL },
-	{ "quota", "[list] | refill BUCKET [AMOUNT]", "balances of quotas", cmd_quota, false, false, quota_options, quota_words,
-	  "AMOUNT: in the bucket's unit, as $5.00, 100 or 2M; without it the bucket is filled up." },
-	{ "keys", "", "provider keys: where from, and whether they work", cmd_keys, false, false, keys_options, NULL, NULL },
-	{ "version", "", "the version", cmd_version, false, false, NULL, NULL, NULL },
-	{ "help", "[COMMAND]", "this list, or one command's options", cmd_help, false, false, NULL, NULL, NULL },
-	{ "completion", "bash | zsh | fish", "a script that completes commands for a shell", cmd_completion, false, false, NULL,
-	  completion_words, NULL },
-	{ "daemon", "[--config FILE] [--clean]", "the daemon itself, for the service manager", cmd_daemon, false, false,
-	  daemon_options, NULL, NULL },
+	{ "run", "[OPTION]... [--] COMMAND [ARGUMENT]...",
+	  "run a command in a labelled cgroup of its own", cmd_run, .rest_is_raw = true,
+	  .options = run_options,
+	  .more = "The command sees a base URL and the key \"-\" for each client; provider keys in the\n"
+		  "environment do not reach it. Its exit code is the exit code (128 + signal when it was\n"
+		  "ended by one)." },
+	{ "env", "", "settings that point clients to the gateway", cmd_env, .options = env_options,
+	  .more = "eval \"$(sallyport env)\" sets them in this shell." },
+	{ "label", "TARGET TAG[,TAG]...", "put tags on a cgroup", cmd_label,
+	  .more = "TARGET: /path/of/cgroup, pid:N, unit:NAME, docker:NAME. TAG: tag:name." },
+	{ "unlabel", "TARGET", "take the label off a cgroup", cmd_unlabel,
+	  .more = "TARGET: /path/of/cgroup, pid:N, unit:NAME, docker:NAME." },
+	{ "ps", "", "sandboxes: labelled cgroups and their doors", cmd_ps, .options = ps_options },
+	{ "status", "", "how the daemon does", cmd_status, .more = NULL },
+	{ "doctor", "", "look for what is wrong, and say the cure", cmd_doctor, .more = NULL },
+	{ "usage", "", "requests, tokens and cost by cgroup, tag, model ...", cmd_usage,
+	  .options = usage_options },
+	{ "tools", "", "what the agents ran", cmd_tools, .options = tools_options },
+	{ "log", "", "finished requests, or events", cmd_log, .options = log_options },
+	{ "show", "REQUEST", "one request with its tool calls", cmd_show,
+	  .more = "REQUEST: sp_... as in `sallyport log` and in the answer's header\n"
+		  "sallyport-request-id." },
+	{ "policy",
+	  "check [FILE] | show [FILE] | explain [FILE] | test [FILE] | reload | diff OLD NEW",
+	  "check, show, explain and reload the policy", cmd_policy, .options = policy_options,
+	  .words = policy_words },
+	{ "quota", "[list] | refill BUCKET [AMOUNT]", "balances of quotas", cmd_quota,
+	  .options = quota_options, .words = quota_words,
+	  .more = "AMOUNT: in the bucket's unit, as $5.00, 100 or 2M; without it the bucket is\n"
+		  "filled up." },
+	{ "keys", "", "provider keys: where from, and whether they work", cmd_keys,
+	  .options = keys_options },
+	{ "version", "", "the version", cmd_version, .more = NULL },
+	{ "help", "[COMMAND]", "this list, or one command's options", cmd_help, .more = NULL },
+	{ "completion", "bash | zsh | fish", "a script that completes commands for a shell",
+	  cmd_completion, .words = completion_words },
+	{ "daemon", "[--config FILE] [--clean]", "the daemon itself, for the service manager",
+	  cmd_daemon, .options = daemon_options },
 	{ 0 },
 };
 
@@ -63,8 +71,8 @@ int command_unknown(const char *name)
 
 	for (const struct command *c = commands; c->name; c++)
 		nearest_try(&near, str_of(c->name));
-	return cli_fail(EXIT_USAGE, "%s is no command%s: `sallyport help` lists them", log_quote(str_of(name)),
-			nearest_hint(&near).s);
+	return cli_fail(EXIT_USAGE, "%s is no command%s: `sallyport help` lists them",
+			log_quote(str_of(name)), nearest_hint(&near).s);
 }
 
 /* Only for its help: main() hands the daemon over before. */

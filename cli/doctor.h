@@ -19,9 +19,11 @@ struct doctor {
 };
 
 /* One row; the text of a failing one ends with its cure. */
-void doctor_say(struct doctor *d, enum finding f, const char *what, const char *fmt, ...) PRINTF_LIKE(4, 5);
+void doctor_say(struct doctor *d, enum finding f, const char *what, const char *fmt, ...)
+	PRINTF_LIKE(4, 5);
 
-void doctor_host(struct doctor *d);   /* kernel, cgroups, BPF, namespaces, clock, users, certificates */
+void doctor_host(
+	struct doctor *d); /* kernel, cgroups, BPF, namespaces, clock, users, certificates */
 void doctor_files(struct doctor *d);  /* configuration (loads it), policy, keys, directories */
 void doctor_daemon(struct doctor *d); /* is asked, and tried from end to end */
 void doctor_doors(struct doctor *d);  /* the ports, with a daemon or without */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon as others meet it: its status, the ledger, its keys, and one request from a labelled cgroup
- * through the door, which must come back with anything but "who are you".
+ * The daemon as others meet it: its status, the ledger, its keys, and one request from a labelled
+ * cgroup through the door, which must come back with anything but "who are you".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,25 +27,35 @@ static void check_status(struct doctor *d)
 
 	doctor_say(d, FIND_OK, "daemon", "sallyport %.31s, pid %u", s->version, s->pid);
 	if (strcmp(s->version, SALLYPORT_VERSION) != 0)
-		doctor_say(d, FIND_WARN, "version", "the daemon is %.31s, this program " SALLYPORT_VERSION ": systemctl restart sallyport",
+		doctor_say(d, FIND_WARN, "version",
+			   "the daemon is %.31s, this program " SALLYPORT_VERSION
+			   ": systemctl restart sallyport",
 			   s->version);
 	if (!strcmp(s->stamp, "ok"))
-		doctor_say(d, FIND_OK, "stamp", "connections are stamped, as the daemon's own test at its start showed");
+		doctor_say(d, FIND_OK, "stamp",
+			   "connections are stamped, as the daemon's own test at its start showed");
 	else
-		doctor_say(d, FIND_FAIL, "stamp", "connections cannot be stamped, so every request is refused: %s; look at the kernel and bpf "
-						  "rows, then restart",
-			   s->stamp);
+		doctor_say(
+			d, FIND_FAIL, "stamp",
+			"connections cannot be stamped, so every request is refused: %s; look at the kernel and bpf "
+			"rows, then restart",
+			s->stamp);
 	if (s->n_workers && s->n_workers_ready == s->n_workers)
 		doctor_say(d, FIND_OK, "workers", "%u ready", s->n_workers);
 	else
-		doctor_say(d, FIND_FAIL, "workers", "%u of %u ready: the daemon's log says why (journalctl -u sallyport)", s->n_workers_ready,
-			   s->n_workers);
+		doctor_say(d, FIND_FAIL, "workers",
+			   "%u of %u ready: the daemon's log says why (journalctl -u sallyport)",
+			   s->n_workers_ready, s->n_workers);
 	if (s->restarts)
-		doctor_say(d, FIND_WARN, "restarts", "workers or the ledger ended %u times: the daemon's log says why", s->restarts);
+		doctor_say(d, FIND_WARN, "restarts",
+			   "workers or the ledger ended %u times: the daemon's log says why",
+			   s->restarts);
 	if (s->events_lost)
-		doctor_say(d, FIND_WARN, "events", "%llu were lost: the disk may be slow or full", (unsigned long long)s->events_lost);
+		doctor_say(d, FIND_WARN, "events", "%llu were lost: the disk may be slow or full",
+			   (unsigned long long)s->events_lost);
 	if (s->policy_error[0])
-		doctor_say(d, FIND_FAIL, "policy", "the newest file is not in force, generation %llu is: %s",
+		doctor_say(d, FIND_FAIL, "policy",
+			   "the newest file is not in force, generation %llu is: %s",
 			   (unsigned long long)s->policy_generation, s->policy_error);
 }
 
@@ -58,9 +68,12 @@ static void check_ledger(struct doctor *d)
 	if (!err)
 		doctor_say(d, FIND_OK, "ledger", "answers");
 	else if (err == -EREMOTEIO)
-		doctor_say(d, FIND_FAIL, "ledger", "cannot read its database (%.*s): is the disk full or damaged?", STR_ARG(a.columns[0]));
+		doctor_say(d, FIND_FAIL, "ledger",
+			   "cannot read its database (%.*s): is the disk full or damaged?",
+			   STR_ARG(a.columns[0]));
 	else
-		doctor_say(d, FIND_FAIL, "ledger", "does not answer (%s): the daemon's log says why", errno_text(err));
+		doctor_say(d, FIND_FAIL, "ledger",
+			   "does not answer (%s): the daemon's log says why", errno_text(err));
 	answer_fini(&a);
 }
 
@@ -77,7 +90,8 @@ static void check_keys(struct doctor *d, struct control *c)
 	unsigned failed = d->count[FIND_FAIL];
 
 	if (control_list(c, MSG_CTL_KEYS, MSG_KEY_ROW, sizeof(struct msg_key_row), on_key, d))
-		doctor_say(d, FIND_FAIL, "key in use", "the daemon does not tell: is it of the same version?");
+		doctor_say(d, FIND_FAIL, "key in use",
+			   "the daemon does not tell: is it of the same version?");
 	else if (d->count[FIND_FAIL] == failed)
 		doctor_say(d, FIND_OK, "key in use", "the daemon has read every key");
 }
@@ -87,8 +101,11 @@ static void check_keys(struct doctor *d, struct control *c)
 /* In the labelled cgroup: asks for the models and hands the head of the answer to the pipe. */
 static void ask_door(uint16_t port, int out)
 {
-	static const char request[] = "GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: sallyport-doctor\r\nconnection: close\r\n\r\n";
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	static const char request[] =
+		"GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: sallyport-doctor\r\nconnection: close\r\n\r\n";
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+				   .sin_port = htons(port),
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	char answer[ANSWER_BYTES];
@@ -96,7 +113,8 @@ static void ask_door(uint16_t port, int out)
 
 	if (fd < 0 || connect(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0)
 		_exit(1);
-	if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0 || poll(&p, 1, DOOR_TIMEOUT_MS) != 1)
+	if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0 ||
+	    poll(&p, 1, DOOR_TIMEOUT_MS) != 1)
 		_exit(2);
 	n = recv(fd, answer, sizeof(answer), 0);
 	_exit(n > 0 && write(out, answer, (size_t)n) == n ? 0 : 2);
@@ -105,14 +123,19 @@ static void ask_door(uint16_t port, int out)
 static void judge_answer(struct doctor *d, struct str head, uint16_t port)
 {
 	if (!str_starts(head, STR("HTTP/1.1 ")))
-		doctor_say(d, FIND_FAIL, "end to end", "port %u does not answer as a door: another program may have it", port);
+		doctor_say(d, FIND_FAIL, "end to end",
+			   "port %u does not answer as a door: another program may have it", port);
 	else if (str_find(head, STR("denied_unstamped")))
-		doctor_say(d, FIND_FAIL, "end to end", "a connection from a labelled cgroup came without its stamp: another BPF program may "
-						       "be attached alone (bpftool cgroup tree)");
+		doctor_say(
+			d, FIND_FAIL, "end to end",
+			"a connection from a labelled cgroup came without its stamp: another BPF program may "
+			"be attached alone (bpftool cgroup tree)");
 	else if (str_find(head, STR("denied_unlabelled")))
-		doctor_say(d, FIND_FAIL, "end to end", "a labelled cgroup was not known as one: restart the daemon");
+		doctor_say(d, FIND_FAIL, "end to end",
+			   "a labelled cgroup was not known as one: restart the daemon");
 	else
-		doctor_say(d, FIND_OK, "end to end", "a labelled cgroup reached the gateway at port %u and was known", port);
+		doctor_say(d, FIND_OK, "end to end",
+			   "a labelled cgroup reached the gateway at port %u and was known", port);
 }
 
 static void try_door(struct doctor *d, int cgroup, uint16_t port)
@@ -134,13 +157,15 @@ static void try_door(struct doctor *d, int cgroup, uint16_t port)
 	}
 	close(out[0]);
 	if (pid < 0)
-		doctor_say(d, FIND_FAIL, "end to end", "no process can be started in a cgroup: %s", errno_text((int)pid));
+		doctor_say(d, FIND_FAIL, "end to end", "no process can be started in a cgroup: %s",
+			   errno_text((int)pid));
 	else if (n > 0)
 		judge_answer(d, (struct str){ answer, (size_t)n }, port);
 	else
-		doctor_say(d, FIND_FAIL, "end to end", WIFEXITED(status) && WEXITSTATUS(status) == 1 ?
-								 "nothing listens at port %u: the daemon's log says why" :
-								 "the door at port %u does not answer: are the workers ready?",
+		doctor_say(d, FIND_FAIL, "end to end",
+			   WIFEXITED(status) && WEXITSTATUS(status) == 1
+				   ? "nothing listens at port %u: the daemon's log says why"
+				   : "the door at port %u does not answer: are the workers ready?",
 			   port);
 }
 
@@ -152,9 +177,11 @@ static void check_end_to_end(struct doctor *d, struct control *c)
 
 	r = err ? NULL : control_payload(c, MSG_RESULT, sizeof(*r));
 	if (!r || r->err || c->message.n_fds != 1)
-		doctor_say(d, FIND_FAIL, "end to end", "no labelled cgroup can be made: %s", r && r->text[0] ? r->text : errno_text(err));
+		doctor_say(d, FIND_FAIL, "end to end", "no labelled cgroup can be made: %s",
+			   r && r->text[0] ? r->text : errno_text(err));
 	else if (!r->sandbox.door_port)
-		doctor_say(d, FIND_WARN, "end to end", "not tried: no door is open in this network namespace (door.host)");
+		doctor_say(d, FIND_WARN, "end to end",
+			   "not tried: no door is open in this network namespace (door.host)");
 	else
 		try_door(d, c->message.fds[0], (uint16_t)r->sandbox.door_port);
 }
@@ -171,8 +198,9 @@ void doctor_daemon(struct doctor *d)
 		return;
 	}
 	if (err) {
-		doctor_say(d, FIND_FAIL, "daemon", "does not run (%s/control.sock: %s): systemctl start sallyport", d->config->run_dir.s,
-			   errno_text(err));
+		doctor_say(d, FIND_FAIL, "daemon",
+			   "does not run (%s/control.sock: %s): systemctl start sallyport",
+			   d->config->run_dir.s, errno_text(err));
 		return;
 	}
 	err = control_ask(c, MSG_CTL_STATUS, NULL, 0);
@@ -185,7 +213,8 @@ void doctor_daemon(struct doctor *d)
 		check_keys(d, c);
 		check_end_to_end(d, c);
 	} else {
-		doctor_say(d, FIND_FAIL, "daemon", "does not answer (%s): restart it (systemctl restart sallyport)",
+		doctor_say(d, FIND_FAIL, "daemon",
+			   "does not answer (%s): restart it (systemctl restart sallyport)",
 			   err ? errno_text(err) : "another version");
 	}
 	control_close(c);
@@ -195,7 +224,9 @@ void doctor_daemon(struct doctor *d)
 
 static bool port_is_free(uint16_t port)
 {
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+				   .sin_port = htons(port),
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int one = 1;
 
@@ -205,33 +236,47 @@ static bool port_is_free(uint16_t port)
 
 void doctor_doors(struct doctor *d)
 {
-	unsigned port = d->config->door.port, end = port + MAX(1U, (unsigned)d->config->door.port_range);
+	unsigned port = d->config->door.port,
+		 end = port + MAX(1U, (unsigned)d->config->door.port_range);
 	unsigned first = port;
 
 	if (!d->config->door.host) {
-		doctor_say(d, FIND_OK, "door", "none on the host, as configured; sandboxes have their own");
+		doctor_say(d, FIND_OK, "door",
+			   "none on the host, as configured; sandboxes have their own");
 		return;
 	}
 	if (d->has_daemon) {
 		if (!d->status.host_port)
-			doctor_say(d, FIND_FAIL, "door", "none is open on the host: free one of the ports %u to %u, then restart", port, end - 1);
+			doctor_say(
+				d, FIND_FAIL, "door",
+				"none is open on the host: free one of the ports %u to %u, then restart",
+				port, end - 1);
 		else if (d->status.host_port != port)
-			doctor_say(d, FIND_WARN, "door", "port %u was taken, the host's door is %u: sallyport env tells clients", port,
-				   d->status.host_port);
+			doctor_say(
+				d, FIND_WARN, "door",
+				"port %u was taken, the host's door is %u: sallyport env tells clients",
+				port, d->status.host_port);
 		else
 			doctor_say(d, FIND_OK, "door", "http://127.0.0.1:%u", port);
 		return;
 	}
 	if (d->may_have_daemon) {
-		doctor_say(d, FIND_UNKNOWN, "door", "only root may ask the daemon for its port; configured is %u", port);
+		doctor_say(d, FIND_UNKNOWN, "door",
+			   "only root may ask the daemon for its port; configured is %u", port);
 		return;
 	}
 	while (first < end && first <= 65535 && !port_is_free((uint16_t)first))
 		first++;
 	if (first >= end || first > 65535)
-		doctor_say(d, FIND_WARN, "door", "the ports %u to %u are all taken, by a running daemon or another program", port, end - 1);
+		doctor_say(
+			d, FIND_WARN, "door",
+			"the ports %u to %u are all taken, by a running daemon or another program",
+			port, end - 1);
 	else if (first != port)
-		doctor_say(d, FIND_WARN, "door", "port %u is taken, by a running daemon or another program; %u would be used", port, first);
+		doctor_say(
+			d, FIND_WARN, "door",
+			"port %u is taken, by a running daemon or another program; %u would be used",
+			port, first);
 	else
 		doctor_say(d, FIND_OK, "door", "port %u is free", port);
 }

@@ -37,24 +37,27 @@ void format_tokens(int64_t n, char ret[FORMAT_BYTES])
 {
 	static const char units[] = "kMBT";
 	double x = (double)n;
-	int unit = -1;
+	unsigned unit = 0;
 
 	if (n > -10000 && n < 10000) {
 		format_count(n, ret);
 		return;
 	}
-	while (unit < 3 && (x >= 999.5 || x <= -999.5)) {
+	for (x /= 1000; unit < 3 && (x >= 999.5 || x <= -999.5); unit++)
 		x /= 1000;
-		unit++;
-	}
-	snprintf(ret, FORMAT_BYTES, "%.*f%c", x < 10 && x > -10 ? 2 : x < 100 && x > -100 ? 1 : 0, x, units[unit]);
+	snprintf(ret, FORMAT_BYTES, "%.*f%c",
+		 x < 10 && x > -10     ? 2
+		 : x < 100 && x > -100 ? 1
+				       : 0,
+		 x, units[unit]);
 }
 
 void format_usd_exact(int64_t nanousd, char ret[FORMAT_BYTES])
 {
 	uint64_t u = nanousd < 0 ? (uint64_t)0 - (uint64_t)nanousd : (uint64_t)nanousd;
 
-	snprintf(ret, FORMAT_BYTES, "%s%" PRIu64 ".%09" PRIu64, nanousd < 0 ? "-" : "", u / 1000000000, u % 1000000000);
+	snprintf(ret, FORMAT_BYTES, "%s%" PRIu64 ".%09" PRIu64, nanousd < 0 ? "-" : "",
+		 u / 1000000000, u % 1000000000);
 }
 
 void format_usd(int64_t nanousd, char ret[FORMAT_BYTES])
@@ -125,7 +128,8 @@ void format_clock(uint64_t at_ns, uint64_t now_ns, char ret[FORMAT_BYTES])
 	if (a.tm_year != n.tm_year)
 		strftime(ret, FORMAT_BYTES, "%Y-%m-%d %H:%M:%S", &a);
 	else
-		strftime(ret, FORMAT_BYTES, a.tm_yday == n.tm_yday ? "%H:%M:%S" : "%m-%d %H:%M:%S", &a);
+		strftime(ret, FORMAT_BYTES, a.tm_yday == n.tm_yday ? "%H:%M:%S" : "%m-%d %H:%M:%S",
+			 &a);
 }
 
 void format_rfc3339(uint64_t at_ns, char ret[FORMAT_BYTES])
@@ -148,9 +152,11 @@ void format_duration(uint64_t us, char ret[FORMAT_BYTES])
 	else if (us < 60 * USEC_PER_SEC)
 		snprintf(ret, FORMAT_BYTES, "%.1f s", (double)us / 1e6);
 	else if (us < 3600 * USEC_PER_SEC)
-		snprintf(ret, FORMAT_BYTES, "%um%02us", (unsigned)(us / (60 * USEC_PER_SEC)), (unsigned)(us / USEC_PER_SEC % 60));
+		snprintf(ret, FORMAT_BYTES, "%um%02us", (unsigned)(us / (60 * USEC_PER_SEC)),
+			 (unsigned)(us / USEC_PER_SEC % 60));
 	else
-		snprintf(ret, FORMAT_BYTES, "%lluh%02um", (unsigned long long)(us / (3600 * USEC_PER_SEC)),
+		snprintf(ret, FORMAT_BYTES, "%lluh%02um",
+			 (unsigned long long)(us / (3600 * USEC_PER_SEC)),
 			 (unsigned)(us / (60 * USEC_PER_SEC) % 60));
 }
 
@@ -214,7 +220,8 @@ static bool parse_date(const char *text, uint64_t *ret)
 	check = tm;
 	t = utc ? timegm(&tm) : mktime(&tm);
 	/* The 31st of February is none. */
-	if (t < 0 || tm.tm_mday != check.tm_mday || tm.tm_mon != check.tm_mon || check.tm_hour > 23 || check.tm_min > 59)
+	if (t < 0 || tm.tm_mday != check.tm_mday || tm.tm_mon != check.tm_mon ||
+	    check.tm_hour > 23 || check.tm_min > 59)
 		return false;
 	*ret = (uint64_t)t * NSEC_PER_SEC;
 	return true;
@@ -248,7 +255,11 @@ static size_t utf8_next(struct str s, uint32_t *ret)
 {
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
 	unsigned char c = (unsigned char)s.s[0];
-	size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+	size_t n = c < 0x80		   ? 1
+		   : c >= 0xc2 && c < 0xe0 ? 2
+		   : c >= 0xe0 && c < 0xf0 ? 3
+		   : c >= 0xf0 && c < 0xf5 ? 4
+					   : 0;
 	uint32_t code = n == 1 ? c : c & (0x7fu >> n);
 
 	if (!n || n > s.n)
@@ -264,12 +275,13 @@ static size_t utf8_next(struct str s, uint32_t *ret)
 	return n;
 }
 
-/* Controls, and what turns the direction of the line round: text must not dress up as other text. */
+/* Controls, and what turns the direction of the line round: text must not dress up as other text.
+ */
 static bool is_unsafe(uint32_t c)
 {
-	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x200e && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
-	       (c >= 0x2066 && c <= 0x2069) || c == 0x61c || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) ||
-	       (c >= 0xe0000 && c < 0xe1000);
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x200e && c <= 0x200f) ||
+	       (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x61c ||
+	       c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) || (c >= 0xe0000 && c < 0xe1000);
 }
 
 int format_clean(struct str in, bool utf8, struct buf *out)
@@ -291,16 +303,19 @@ int format_clean(struct str in, bool utf8, struct buf *out)
 	return err;
 }
 
-/* Enough of UAX #11 for file names and commands: wide East Asian characters and emoji, combining marks. */
+/* Enough of UAX #11 for file names and commands: wide East Asian characters and emoji, combining
+ * marks. */
 static unsigned width_of(uint32_t c)
 {
-	if ((c >= 0x300 && c < 0x370) || (c >= 0x200b && c <= 0x200d) || (c >= 0xfe00 && c < 0xfe10) ||
-	    (c >= 0x20d0 && c < 0x2100))
+	if ((c >= 0x300 && c < 0x370) || (c >= 0x200b && c <= 0x200d) ||
+	    (c >= 0xfe00 && c < 0xfe10) || (c >= 0x20d0 && c < 0x2100))
 		return 0;
-	if ((c >= 0x1100 && c < 0x1160) || (c >= 0x2e80 && c < 0xa4d0) || (c >= 0xac00 && c < 0xd7a4) ||
-	    (c >= 0xf900 && c < 0xfb00) || (c >= 0xfe30 && c < 0xfe70) || (c >= 0xff00 && c < 0xff61) ||
-	    (c >= 0xffe0 && c < 0xffe7) || (c >= 0x1f300 && c < 0x1f650) || (c >= 0x1f680 && c < 0x1f700) ||
-	    (c >= 0x1f900 && c < 0x1fb00) || (c >= 0x20000 && c < 0x3fffe))
+	if ((c >= 0x1100 && c < 0x1160) || (c >= 0x2e80 && c < 0xa4d0) ||
+	    (c >= 0xac00 && c < 0xd7a4) || (c >= 0xf900 && c < 0xfb00) ||
+	    (c >= 0xfe30 && c < 0xfe70) || (c >= 0xff00 && c < 0xff61) ||
+	    (c >= 0xffe0 && c < 0xffe7) || (c >= 0x1f300 && c < 0x1f650) ||
+	    (c >= 0x1f680 && c < 0x1f700) || (c >= 0x1f900 && c < 0x1fb00) ||
+	    (c >= 0x20000 && c < 0x3fffe))
 		return 2;
 	return 1;
 }

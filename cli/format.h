@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers, times and strangers' text as people read them. Pure but for format_now_ns() and the time zone. */
+/* Numbers, times and strangers' text as people read them. Pure but for format_now_ns() and the time
+ * zone. */
 #pragma once
 
 #include <stdbool.h>
@@ -30,12 +31,14 @@ void format_clock(uint64_t at_ns, uint64_t now_ns, char ret[FORMAT_BYTES]);
 void format_rfc3339(uint64_t at_ns, char ret[FORMAT_BYTES]);
 /* "12 ms", "1.2 s", "3m20s" */
 void format_duration(uint64_t us, char ret[FORMAT_BYTES]);
-/* "500m", "2h", "7d", "1w" ago, "now", "today", "yesterday", "2026-01-31", "2026-01-31T14:00[:00][Z]" (local). */
+/* "500m", "2h", "7d", "1w" ago, "now", "today", "yesterday", "2026-01-31",
+ * "2026-01-31T14:00[:00][Z]" (local). */
 bool format_parse_time(const char *text, uint64_t now_ns, uint64_t *ret);
 
 /*
- * Strangers' text for a terminal: controls, broken UTF-8 and marks that change the direction of writing
- * become "?", line ends and tabs a space. Without `utf8` everything beyond ASCII becomes "?".
+ * Strangers' text for a terminal: controls, broken UTF-8 and marks that change the direction of
+ * writing become "?", line ends and tabs a space. Without `utf8` everything beyond ASCII becomes
+ * "?".
  */
 int format_clean(struct str in, bool utf8, struct buf *out);
 /* Columns that clean text takes. */

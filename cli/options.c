@@ -43,7 +43,8 @@ static bool option_is(const struct cli_option *o, const char *word, size_t n)
 }
 
 /* `word` without its dashes; a letter when `is_letter`. */
-static const struct cli_option *option_find(const struct command *c, const char *word, size_t n, bool is_letter)
+static const struct cli_option *option_find(const struct command *c, const char *word, size_t n,
+					    bool is_letter)
 {
 	const struct cli_option *tables[] = { c->options, cli_common_options };
 
@@ -73,8 +74,8 @@ static int option_unknown(const struct command *c, const char *word)
 	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
 		for (const struct cli_option *o = tables[t]; o && o->name; o++)
 			nearest_try(&near, str_of(o->name));
-	return cli_fail(EXIT_USAGE, "%s has no option %s%s: `sallyport %s --help` lists them", c->name, log_quote(name),
-			hint(&near).s, c->name);
+	return cli_fail(EXIT_USAGE, "%s has no option %s%s: `sallyport %s --help` lists them",
+			c->name, log_quote(name), hint(&near).s, c->name);
 }
 
 /* ---------------------------------------------------------------- values */
@@ -116,10 +117,11 @@ static int set_time(const struct cli_option *o, const char *value, uint64_t *ret
 {
 	if (format_parse_time(value, format_now_ns(), ret))
 		return -1;
-	return cli_fail(EXIT_USAGE,
-			"--%s takes a time ago (30m, 2h, 7d), today, yesterday or a date (2026-01-31, 2026-01-31T14:00); %s "
-			"is none",
-			o->name, log_quote(str_of(value)));
+	return cli_fail(
+		EXIT_USAGE,
+		"--%s takes a time ago (30m, 2h, 7d), today, yesterday or a date (2026-01-31, 2026-01-31T14:00); %s "
+		"is none",
+		o->name, log_quote(str_of(value)));
 }
 
 /* -1, or EXIT_USAGE. */
@@ -140,7 +142,8 @@ static int option_set(const struct cli_option *o, const char *value, void *into)
 	case CLI_LIST:
 		list = (struct cli_list *)(void *)at;
 		if (list->n == CLI_LIST_MAX)
-			return cli_fail(EXIT_USAGE, "--%s can be given %u times at most", o->name, CLI_LIST_MAX);
+			return cli_fail(EXIT_USAGE, "--%s can be given %u times at most", o->name,
+					CLI_LIST_MAX);
 		list->items[list->n++] = value;
 		return -1;
 	case CLI_NUMBER:
@@ -161,7 +164,8 @@ struct parse {
 	bool help;
 };
 
-static int parse_one(struct parse *p, const struct cli_option *o, const char *value, const char *shown)
+static int parse_one(struct parse *p, const struct cli_option *o, const char *value,
+		     const char *shown)
 {
 	if (!strcmp(o->name, "help")) {
 		p->help = true;
@@ -171,7 +175,8 @@ static int parse_one(struct parse *p, const struct cli_option *o, const char *va
 		return cli_fail(EXIT_USAGE, "--%s takes no value", o->name);
 	if (o->type != CLI_FLAG && !value) {
 		if (p->i + 1 >= p->argc)
-			return cli_fail(EXIT_USAGE, "%s needs a value: %s %s", shown, shown, o->argument);
+			return cli_fail(EXIT_USAGE, "%s needs a value: %s %s", shown, shown,
+					o->argument);
 		value = p->argv[++p->i];
 	}
 	return option_set(o, value, p->into);
@@ -208,7 +213,9 @@ static int parse_short(struct parse *p, const char *word)
 
 int cli_parse(int argc, char **argv, void *into, struct cli_words *ret)
 {
-	struct parse p = { .command = command_find(argv[0]), .argv = argv, .argc = argc, .into = into };
+	struct parse p = {
+		.command = command_find(argv[0]), .argv = argv, .argc = argc, .into = into
+	};
 	struct cli_common *common = into;
 	int code = -1;
 
@@ -257,8 +264,9 @@ int cli_count(const char *command, const struct cli_words *words, int min, int m
 static void help_option(const struct cli_option *o)
 {
 	char left[64];
-	int n = snprintf(left, sizeof(left), "  %c%c%c --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-			 o->letter ? ',' : ' ', o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+	int n = snprintf(left, sizeof(left), "  %c%c%c --%s%s%s", o->letter ? '-' : ' ',
+			 o->letter ? o->letter : ' ', o->letter ? ',' : ' ', o->name,
+			 o->argument ? " " : "", o->argument ? o->argument : "");
 
 	printf("%-26s%s%s", left, n > 25 ? "\n                          " : "", o->help);
 	for (unsigned i = 0; o->words && o->words[i]; i++)
@@ -268,8 +276,8 @@ static void help_option(const struct cli_option *o)
 
 void command_help(const struct command *c)
 {
-	printf("sallyport %s: %s\n\nusage: sallyport %s%s%s\n\n", c->name, c->summary, c->name, c->arguments[0] ? " " : "",
-	       c->arguments);
+	printf("sallyport %s: %s\n\nusage: sallyport %s%s%s\n\n", c->name, c->summary, c->name,
+	       c->arguments[0] ? " " : "", c->arguments);
 	for (const struct cli_option *o = c->options; o && o->name; o++)
 		help_option(o);
 	for (const struct cli_option *o = cli_common_options; o->name; o++)

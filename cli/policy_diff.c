@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What changes for whom between two policies. Every source that either policy names is asked for every model
- * that either would give it, by the evaluation that requests go through; a pattern stands for the models
- * it means. So a change that has no effect shows nothing, wherever it stands in the file.
+ * What changes for whom between two policies. Every source that either policy names is asked for
+ * every model that either would give it, by the evaluation that requests go through; a pattern
+ * stands for the models it means. So a change that has no effect shows nothing, wherever it stands
+ * in the file.
  */
 #include <errno.h>
 
@@ -13,8 +14,8 @@
 #include "policy/match.h"
 
 /* Rationale: beyond that nobody reads a list; the last line tells. */
-#define SOURCES_MAX 4096
-#define MODELS_MAX  4096
+#define SOURCES_MAX 4096u
+#define MODELS_MAX  4096u
 #define MODEL_BYTES 512
 
 struct words {
@@ -40,6 +41,13 @@ static void words_add(struct words *w, struct str s)
 		str_copy(w->items[w->n++], MODEL_BYTES, s);
 }
 
+static const cJSON *members(const cJSON *object, const char *name)
+{
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(object, name);
+
+	return list ? list->child : NULL;
+}
+
 /* The sources of a policy's grants, from its effective form. */
 static int sources_of(const struct policy *p, struct words *ret)
 {
@@ -54,8 +62,8 @@ static int sources_of(const struct policy *p, struct words *ret)
 	buf_fini(&text);
 	if (!json)
 		return err ? err : -E2BIG;
-	cJSON_ArrayForEach(grant, cJSON_GetObjectItemCaseSensitive(json, "grants"))
-		cJSON_ArrayForEach(src, cJSON_GetObjectItemCaseSensitive(grant, "src"))
+	for (grant = members(json, "grants"); grant; grant = grant->next)
+		for (src = members(grant, "src"); src; src = src->next)
 			if (cJSON_IsString(src))
 				words_add(ret, str_of(src->valuestring));
 	cJSON_Delete(json);
@@ -66,12 +74,14 @@ static void on_model(void *arg, const struct policy_provider *provider, struct s
 {
 	char name[MODEL_BYTES];
 
-	if (snprintf(name, sizeof(name), "%.*s/%.*s", STR_ARG(provider->name), STR_ARG(model)) < (int)sizeof(name))
+	if (snprintf(name, sizeof(name), "%.*s/%.*s", STR_ARG(provider->name), STR_ARG(model)) <
+	    (int)sizeof(name))
 		words_add(arg, str_of(name));
 }
 
 /* Allowed in any format that the provider speaks; else *ret tells the most telling refusal. */
-static bool allowed(const struct policy *p, const struct policy_identity *who, struct str model, struct policy_verdict *ret)
+static bool allowed(const struct policy *p, const struct policy_identity *who, struct str model,
+		    struct policy_verdict *ret)
 {
 	struct policy_query q = { .who = who->facts, .model = model };
 	struct policy_verdict v;
@@ -80,7 +90,8 @@ static bool allowed(const struct policy *p, const struct policy_identity *who, s
 	for (unsigned f = WIRE_NONE + 1; f < WIRE_FORMAT_MAX; f++) {
 		q.format = (enum wire_format)f;
 		policy_eval(p, &q, &v);
-		if (f == WIRE_NONE + 1 || v.outcome == OUTCOME_NONE || ret->outcome == OUTCOME_UNKNOWN_MODEL)
+		if (f == WIRE_NONE + 1 || v.outcome == OUTCOME_NONE ||
+		    ret->outcome == OUTCOME_UNKNOWN_MODEL)
 			*ret = v;
 		if (v.outcome == OUTCOME_NONE)
 			return true;
@@ -89,24 +100,25 @@ static bool allowed(const struct policy *p, const struct policy_identity *who, s
 }
 
 /* "calls, day:tag:pr-bot": what this identity pays into. */
-static void buckets_of(const struct policy *p, const struct policy_identity *who, const struct policy_verdict *v, char *ret,
-		       size_t size)
+static void buckets_of(const struct policy *p, const struct policy_identity *who,
+		       const struct policy_verdict *v, char *ret, size_t size)
 {
 	struct policy_charge charges[POLICY_CHARGES_MAX];
-	unsigned n = v->n_candidates ? policy_charges(p, &who->facts, v->candidates[0], v->model, charges) : 0;
+	unsigned n = v->n_candidates
+			     ? policy_charges(p, &who->facts, v->candidates[0], v->model, charges)
+			     : 0;
 	size_t at = 0;
 
 	ret[0] = '\0';
 	for (unsigned i = 0; i < n && at < size; i++)
-		at += (size_t)snprintf(ret + at, size - at, "%s%s", i ? ", " : "", charges[i].bucket);
+		at += (size_t)snprintf(ret + at, size - at, "%s%s", i ? ", " : "",
+				       charges[i].bucket);
 }
 
 /* One row of the table, as text. */
 static struct str said(const struct diff *d, size_t row, unsigned column)
 {
-	const struct cell *c = &d->table.cells[row * d->table.n_columns + column];
-
-	return c->len ? (struct str){ buf_head(&d->table.text) + c->at, c->len } : STR("");
+	return table_cell_text(&d->table, &d->table.cells[row * d->table.n_columns + column]);
 }
 
 static bool pattern_matches(struct str pattern, const char *model)
@@ -120,18 +132,21 @@ static bool pattern_matches(struct str pattern, const char *model)
 }
 
 /* A pattern has already said the same of this model. */
-static bool is_covered(const struct diff *d, const char *source, const char *change, const char *model, const char *detail)
+static bool is_covered(const struct diff *d, const char *source, const char *change,
+		       const char *model, const char *detail)
 {
 	bool by_detail = !strcmp(change, "pays");
 
 	for (size_t r = table_rows(&d->table); r-- > 0 && str_eq(said(d, r, 0), str_of(source));)
-		if (str_eq(said(d, r, 1), str_of(change)) && (!by_detail || str_eq(said(d, r, 3), str_of(detail))) &&
+		if (str_eq(said(d, r, 1), str_of(change)) &&
+		    (!by_detail || str_eq(said(d, r, 3), str_of(detail))) &&
 		    pattern_matches(said(d, r, 2), model))
 			return true;
 	return false;
 }
 
-static void put(struct diff *d, const char *source, const char *change, const char *what, const char *detail)
+static void put(struct diff *d, const char *source, const char *change, const char *what,
+		const char *detail)
 {
 	table_text(&d->table, str_of(source));
 	table_text(&d->table, str_of(change));
@@ -139,20 +154,26 @@ static void put(struct diff *d, const char *source, const char *change, const ch
 	table_text(&d->table, str_of(detail));
 }
 
-static void put_model(struct diff *d, const char *source, const char *change, const char *model, const char *detail)
+static void put_model(struct diff *d, const char *source, const char *change, const char *model,
+		      const char *detail)
 {
 	if (!is_covered(d, source, change, model, detail))
 		put(d, source, change, model, detail);
 }
 
-static void diff_model(struct diff *d, const char *source, const struct policy_identity *who, const char *model)
+static void diff_model(struct diff *d, const char *source, const struct policy_identity *who,
+		       const char *model)
 {
 	struct policy_verdict a, b;
-	bool before = allowed(d->old, who, str_of(model), &a), after = allowed(d->new, who, str_of(model), &b);
+	bool before = allowed(d->old, who, str_of(model), &a),
+	     after = allowed(d->new, who, str_of(model), &b);
 	char old_buckets[2048], new_buckets[2048], detail[4200];
 
 	if (before != after) {
-		put_model(d, source, after ? "gains" : "loses", model, after ? b.rule : b.rule[0] ? b.rule : a.rule);
+		put_model(d, source, after ? "gains" : "loses", model,
+			  after	      ? b.rule
+			  : b.rule[0] ? b.rule
+				      : a.rule);
 		return;
 	}
 	if (!before)
@@ -173,7 +194,9 @@ static void diff_source(struct diff *d, const char *source)
 	struct policy_query q;
 
 	policy_identity_of(str_of(source), &who);
-	q = (struct policy_query){ .who = who.facts, .format = WIRE_OPENAI_CHAT, .model = STR("-") };
+	q = (struct policy_query){ .who = who.facts,
+				   .format = WIRE_OPENAI_CHAT,
+				   .model = STR("-") };
 	policy_eval(d->old, &q, &a);
 	policy_eval(d->new, &q, &b);
 	if (a.is_admin != b.is_admin)
@@ -199,16 +222,21 @@ static const struct policy_quota *quota_named(const struct policy *p, struct str
 static void diff_quotas(struct diff *d)
 {
 	for (unsigned i = 0; i < policy_n_quotas(d->new); i++) {
-		const struct policy_quota *q = policy_quota(d->new, i), *was = quota_named(d->old, q->name);
+		const struct policy_quota *q = policy_quota(d->new, i),
+					  *was = quota_named(d->old, q->name);
 		char name[POLICY_BUCKET_BYTES], detail[160];
 
 		str_copy(name, sizeof(name), q->name);
 		if (!was) {
 			put(d, "quota", "new", name, "");
-		} else if (was->unit != q->unit || was->capacity != q->capacity || was->rate != q->rate ||
-			   was->rate_period_ns != q->rate_period_ns || was->warn_only != q->warn_only) {
-			snprintf(detail, sizeof(detail), "capacity %lld -> %lld, rate %lld -> %lld (%s)", (long long)was->capacity,
-				 (long long)q->capacity, (long long)was->rate, (long long)q->rate, quota_unit_name(q->unit));
+		} else if (was->unit != q->unit || was->capacity != q->capacity ||
+			   was->rate != q->rate || was->rate_period_ns != q->rate_period_ns ||
+			   was->warn_only != q->warn_only) {
+			snprintf(detail, sizeof(detail),
+				 "capacity %lld -> %lld, rate %lld -> %lld (%s)",
+				 (long long)was->capacity, (long long)q->capacity,
+				 (long long)was->rate, (long long)q->rate,
+				 quota_unit_name(q->unit));
 			put(d, "quota", "changes", name, detail);
 		}
 	}
@@ -230,14 +258,18 @@ int policy_diff_print(const struct policy_file *old, const struct policy_file *n
 		{ "what", "WHAT", COL_TEXT, COL_CUT },
 		{ "detail", "WHY", COL_TEXT, COL_CUT | COL_MAYBE },
 	};
-	struct diff d = { .old = old->policy, .new = new->policy, .sources = { .max = SOURCES_MAX }, .models = { .max = MODELS_MAX } };
+	struct diff d = { .old = old->policy,
+			  .new = new->policy,
+			  .sources = { .max = SOURCES_MAX },
+			  .models = { .max = MODELS_MAX } };
 	struct cli_common o = { .json = json };
 	int code = EXIT_FAILED;
 
 	d.sources.items = calloc(SOURCES_MAX, MODEL_BYTES);
 	d.models.items = calloc(MODELS_MAX, MODEL_BYTES);
 	table_init(&d.table, columns, ARRAY_SIZE(columns));
-	if (!d.sources.items || !d.models.items || sources_of(d.old, &d.sources) || sources_of(d.new, &d.sources)) {
+	if (!d.sources.items || !d.models.items || sources_of(d.old, &d.sources) ||
+	    sources_of(d.new, &d.sources)) {
 		cli_fail(EXIT_FAILED, "the policies are too large to be compared");
 	} else {
 		for (unsigned i = 0; i < d.sources.n; i++)
@@ -245,7 +277,9 @@ int policy_diff_print(const struct policy_file *old, const struct policy_file *n
 		diff_quotas(&d);
 		code = table_print(&d.table, &o, "nobody gains or loses anything");
 		if (d.sources.cut || d.models.cut)
-			fprintf(stderr, "sallyport: only the first %u sources and models were compared\n", SOURCES_MAX);
+			fprintf(stderr,
+				"sallyport: only the first %u sources and models were compared\n",
+				SOURCES_MAX);
 	}
 	table_fini(&d.table);
 	free(d.sources.items);

@@ -25,19 +25,28 @@ int policy_file_load(const struct cli_common *o, const char *path, struct policy
 		return code;
 	if (!path)
 		ret->path = ret->owned_path = strndup(config->policy.s, config->policy.n);
-	err = config->prices.n ? client_read_file(config->prices.s, PRICES_TEXT_MAX, &prices, &n_prices) : 0;
+	err = config->prices.n
+		      ? client_read_file(config->prices.s, PRICES_TEXT_MAX, &prices, &n_prices)
+		      : 0;
 	if (err)
-		code = cli_fail(EXIT_FAILED, "the price table %s cannot be read: %s", config->prices.s, errno_text(err));
+		code = cli_fail(EXIT_FAILED, "the price table %s cannot be read: %s",
+				config->prices.s, errno_text(err));
 	config_free(config);
 	if (code || !ret->path)
 		return code ? code : cli_fail(EXIT_FAILED, "no memory");
 	err = client_read_file(ret->path, POLICY_TEXT_MAX, &ret->text, &ret->text_bytes);
 	if (err == -ENOENT)
-		return cli_fail(EXIT_FAILED, "there is no policy %s: write one (sallyport-policy(5)), or name another file", ret->path);
+		return cli_fail(
+			EXIT_FAILED,
+			"there is no policy %s: write one (sallyport-policy(5)), or name another file",
+			ret->path);
 	if (err)
-		return cli_fail(EXIT_FAILED, "the policy %s cannot be read: %s", ret->path, errno_text(err));
-	err = policy_parse((struct str){ ret->text, ret->text_bytes }, (struct str){ prices, n_prices }, &ret->policy, ret->diags);
-	return err == -ENOMEM ? cli_fail(EXIT_FAILED, "no memory for the policy %s", ret->path) : EXIT_OK;
+		return cli_fail(EXIT_FAILED, "the policy %s cannot be read: %s", ret->path,
+				errno_text(err));
+	err = policy_parse((struct str){ ret->text, ret->text_bytes },
+			   (struct str){ prices, n_prices }, &ret->policy, ret->diags);
+	return err == -ENOMEM ? cli_fail(EXIT_FAILED, "no memory for the policy %s", ret->path)
+			      : EXIT_OK;
 }
 
 void policy_file_fini(struct policy_file *f)

@@ -9,7 +9,7 @@
 #include "cli/format.h"
 
 #define TEXT_MAX    (256u << 20)
-#define COLUMNS_MAX 48
+#define COLUMNS_MAX TABLE_COLUMNS_MAX
 /* Columns that may be cut keep at least this much. */
 #define CUT_MIN 8
 #define GAP	2
@@ -21,7 +21,8 @@ static bool names_utf8(const char *locale)
 	return strcasestr(locale, "utf-8") || strcasestr(locale, "utf8");
 }
 
-/* A locale that is set decides. Without one (LANG is unset on minimal systems) the terminal does. */
+/* A locale that is set decides. Without one (LANG is unset on minimal systems) the terminal does.
+ */
 bool term_utf8(const char *lc_all, const char *lc_ctype, const char *lang, bool is_tty, bool iutf8)
 {
 	const char *first = lc_all && *lc_all ? lc_all : lc_ctype && *lc_ctype ? lc_ctype : lang;
@@ -37,14 +38,16 @@ const struct term *term_stdout(void)
 	static bool known;
 	struct winsize ws = { 0 };
 	struct termios tio = { 0 };
-	const char *columns = getenv("COLUMNS"), *name = getenv("TERM"), *no_color = getenv("NO_COLOR");
+	const char *columns = getenv("COLUMNS"), *name = getenv("TERM"),
+		   *no_color = getenv("NO_COLOR");
 
 	if (known)
 		return &term;
 	known = true;
 	term.is_tty = isatty(STDOUT_FILENO);
-	term.utf8 = term_utf8(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG"), term.is_tty,
-			      term.is_tty && !tcgetattr(STDOUT_FILENO, &tio) && tio.c_iflag & IUTF8);
+	term.utf8 =
+		term_utf8(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG"), term.is_tty,
+			  term.is_tty && !tcgetattr(STDOUT_FILENO, &tio) && tio.c_iflag & IUTF8);
 	term.color = term.is_tty && !(no_color && *no_color) && name && strcmp(name, "dumb") != 0;
 	if (!term.is_tty)
 		return &term;
@@ -63,11 +66,14 @@ const char *print_color(const struct term *term, struct str word)
 		struct str start;
 		const char *code;
 	} colors[] = {
-		{ { "ok", 2 }, "\033[32m" },	  { { "warn", 4 }, "\033[33m" },   { { "fail", 4 }, "\033[31m" },
-		{ { "denied", 6 }, "\033[33m" },  { { "err", 3 }, "\033[31m" },	   { { "upstream", 8 }, "\033[31m" },
-		{ { "provider", 8 }, "\033[31m" }, { { "key_", 4 }, "\033[31m" }, { { "no_key", 6 }, "\033[31m" },
-		{ { "overloaded", 10 }, "\033[31m" }, { { "lost", 4 }, "\033[31m" }, { { "unknown", 7 }, "\033[33m" },
-		{ { "block", 5 }, "\033[31m" },	  { { "deny", 4 }, "\033[31m" },   { { "allow", 5 }, "\033[32m" },
+		{ { "ok", 2 }, "\033[32m" },	   { { "warn", 4 }, "\033[33m" },
+		{ { "fail", 4 }, "\033[31m" },	   { { "denied", 6 }, "\033[33m" },
+		{ { "err", 3 }, "\033[31m" },	   { { "upstream", 8 }, "\033[31m" },
+		{ { "provider", 8 }, "\033[31m" }, { { "key_", 4 }, "\033[31m" },
+		{ { "no_key", 6 }, "\033[31m" },   { { "overloaded", 10 }, "\033[31m" },
+		{ { "lost", 4 }, "\033[31m" },	   { { "unknown", 7 }, "\033[33m" },
+		{ { "block", 5 }, "\033[31m" },	   { { "deny", 4 }, "\033[31m" },
+		{ { "allow", 5 }, "\033[32m" },
 	};
 
 	for (size_t i = 0; term->color && i < ARRAY_SIZE(colors); i++)
@@ -104,7 +110,9 @@ void print_field(const char *title, struct str text)
 
 void table_init(struct table *t, const struct column *columns, unsigned n)
 {
-	*t = (struct table){ .columns = columns, .n_columns = MIN(n, (unsigned)COLUMNS_MAX), .now_ns = format_now_ns() };
+	*t = (struct table){ .columns = columns,
+			     .n_columns = n < COLUMNS_MAX ? n : COLUMNS_MAX,
+			     .now_ns = format_now_ns() };
 	buf_init(&t->text, TEXT_MAX);
 }
 
@@ -159,23 +167,25 @@ void table_reverse(struct table *t)
 
 	for (size_t i = 0; i < rows / 2; i++)
 		for (size_t k = 0; k < n; k++) {
-			struct cell *a = &t->cells[i * n + k], *b = &t->cells[(rows - 1 - i) * n + k], c = *a;
+			struct cell *a = &t->cells[i * n + k],
+				    *b = &t->cells[(rows - 1 - i) * n + k], c = *a;
 
 			*a = *b;
 			*b = c;
 		}
 }
 
-static struct str cell_text(const struct table *t, const struct cell *c)
+struct str table_cell_text(const struct table *t, const struct cell *c)
 {
 	return c->len ? (struct str){ buf_head(&t->text) + c->at, c->len } : STR("");
 }
 
 /* As a person reads it: not cleaned, valid until the next call with the same `room`. */
-static struct str cell_human(const struct table *t, const struct column *col, const struct cell *c, char room[FORMAT_BYTES])
+static struct str cell_human(const struct table *t, const struct column *col, const struct cell *c,
+			     char room[FORMAT_BYTES])
 {
 	if (c->kind == CELL_TEXT)
-		return cell_text(t, c);
+		return table_cell_text(t, c);
 	if (c->kind == CELL_NULL)
 		return STR("");
 	switch (col->type) {
@@ -216,8 +226,9 @@ static struct str cell_human(const struct table *t, const struct column *col, co
 
 static bool is_number(const struct column *col)
 {
-	return col->flags & COL_RIGHT || col->type == COL_COUNT || col->type == COL_TOKENS || col->type == COL_USD ||
-	       col->type == COL_BYTES || col->type == COL_INT || col->type == COL_US;
+	return col->flags & COL_RIGHT || col->type == COL_COUNT || col->type == COL_TOKENS ||
+	       col->type == COL_USD || col->type == COL_BYTES || col->type == COL_INT ||
+	       col->type == COL_US;
 }
 
 /* ---------------------------------------------------------------- table */
@@ -293,13 +304,15 @@ static void layout_fit(const struct table *t, const struct term *term, struct la
 		size_t second = CUT_MIN, take;
 
 		for (unsigned k = 0; k < t->n_columns; k++)
-			if (l->shown[k] && t->columns[k].flags & (COL_CUT | COL_TAIL) && l->width[k] > CUT_MIN &&
+			if (l->shown[k] && t->columns[k].flags & (COL_CUT | COL_TAIL) &&
+			    l->width[k] > CUT_MIN &&
 			    (widest == t->n_columns || l->width[k] > l->width[widest]))
 				widest = k;
 		if (widest == t->n_columns)
 			return; /* narrower than the least: the terminal wraps */
 		for (unsigned k = 0; k < t->n_columns; k++)
-			if (k != widest && l->shown[k] && t->columns[k].flags & (COL_CUT | COL_TAIL) &&
+			if (k != widest && l->shown[k] &&
+			    t->columns[k].flags & (COL_CUT | COL_TAIL) &&
 			    l->width[k] < l->width[widest])
 				second = MAX(second, l->width[k]);
 		take = MIN(total - term->width, MAX(l->width[widest] - second, (size_t)1));
@@ -314,11 +327,13 @@ static void put_spaces(size_t n, FILE *out)
 }
 
 /* Cut to the width; the last column is not padded. */
-static void put_cell(struct str s, const struct column *col, const struct term *term, size_t width, bool is_last, FILE *out)
+static void put_cell(struct str s, const struct column *col, const struct term *term, size_t width,
+		     bool is_last, FILE *out)
 {
 	struct str more = term->utf8 ? STR("…") : STR("~");
 	size_t have = format_width(s);
-	bool cut = term->width && have > width && col->flags & (COL_CUT | COL_TAIL), tail = col->flags & COL_TAIL;
+	bool cut = term->width && have > width && col->flags & (COL_CUT | COL_TAIL),
+	     tail = col->flags & COL_TAIL;
 	const char *color = col->flags & COL_STATE ? print_color(term, s) : "";
 	size_t pad;
 
@@ -331,8 +346,8 @@ static void put_cell(struct str s, const struct column *col, const struct term *
 	pad = have < width ? width - have : 0;
 	if (is_number(col))
 		put_spaces(pad, out);
-	fprintf(out, "%s%s%.*s%s%s", color, cut && tail ? more.s : "", STR_ARG(s), cut && !tail ? more.s : "",
-		*color ? print_plain(term) : "");
+	fprintf(out, "%s%s%.*s%s%s", color, cut && tail ? more.s : "", STR_ARG(s),
+		cut && !tail ? more.s : "", *color ? print_plain(term) : "");
 	if (!is_number(col) && !is_last)
 		put_spaces(pad, out);
 }
@@ -346,7 +361,8 @@ static void put_trimmed(char *line, size_t n, FILE *out)
 	fputc('\n', out);
 }
 
-static void put_row(const struct table *t, const struct term *term, const struct layout *l, const struct cell *row, FILE *out)
+static void put_row(const struct table *t, const struct term *term, const struct layout *l,
+		    const struct cell *row, FILE *out)
 {
 	unsigned shown = 0;
 	char *line = NULL;
@@ -378,155 +394,43 @@ static void put_row(const struct table *t, const struct term *term, const struct
 	free(line);
 }
 
-void table_human(const struct table *t, const struct term *term, bool with_head, FILE *out)
+/* A table that goes on keeps its columns: they may grow, and what was shown stays. */
+static void layout_remember(const struct table *t, struct layout *l, struct table_memory *memory)
+{
+	l->n_shown = 0;
+	for (unsigned k = 0; k < t->n_columns; k++) {
+		memory->width[k] = l->width[k] = MAX(l->width[k], memory->width[k]);
+		memory->shown[k] = l->shown[k] = l->shown[k] || memory->shown[k];
+		l->n_shown += l->shown[k];
+	}
+}
+
+void table_human(const struct table *t, const struct term *term, bool with_head,
+		 struct table_memory *memory, FILE *out)
 {
 	struct layout l = { 0 };
 
 	layout_measure(t, term, &l);
+	if (memory)
+		layout_remember(t, &l, memory);
 	layout_drop(t, term, &l);
 	layout_fit(t, term, &l);
 	if (with_head) {
 		fputs(term->color ? "\033[1m" : "", out);
-		put_row(t, &(struct term){ .width = term->width, .utf8 = term->utf8 }, &l, NULL, out);
+		put_row(t, &(struct term){ .width = term->width, .utf8 = term->utf8 }, &l, NULL,
+			out);
 		fputs(print_plain(term), out);
 	}
 	for (size_t r = 0; r < table_rows(t); r++)
 		put_row(t, term, &l, &t->cells[r * t->n_columns], out);
 }
 
-/* ---------------------------------------------------------------- JSON, CSV */
-
-static void put_json_string(struct str s, FILE *out)
-{
-	struct buf b;
-
-	buf_init(&b, TEXT_MAX);
-	if (!buf_json_string(&b, s))
-		fwrite(buf_head(&b), 1, buf_len(&b), out);
-	buf_fini(&b);
-}
-
-static void put_json_tags(struct str tags, FILE *out)
-{
-	bool comma = false;
-
-	fputc('[', out);
-	while (tags.n) {
-		const char *end = memchr(tags.s, ',', tags.n);
-		size_t n = end ? (size_t)(end - tags.s) : tags.n;
-
-		if (comma)
-			fputc(',', out);
-		comma = true;
-		put_json_string((struct str){ tags.s, n }, out);
-		tags = str_skip(tags, n + 1);
-	}
-	fputc(']', out);
-}
-
-/* The exact value of a number in data: times as RFC 3339, money with nine digits. Quoted in JSON where `*text`. */
-static void cell_data(const struct column *col, const struct cell *c, bool *text, char room[FORMAT_BYTES])
-{
-	*text = col->type == COL_AGO || col->type == COL_CLOCK || col->type == COL_ID;
-	if (col->type == COL_AGO || col->type == COL_CLOCK)
-		format_rfc3339((uint64_t)c->n, room);
-	else if (col->type == COL_ID)
-		snprintf(room, FORMAT_BYTES, "sp_%016" PRIx64, (uint64_t)c->n);
-	else if (col->type == COL_USD)
-		format_usd_exact(c->n, room);
-	else if (col->type == COL_BOOL)
-		snprintf(room, FORMAT_BYTES, "%s", c->n ? "true" : "false");
-	else
-		snprintf(room, FORMAT_BYTES, "%" PRId64, c->n);
-}
-
-static void put_json_cell(const struct table *t, const struct column *col, const struct cell *c, FILE *out)
-{
-	char room[FORMAT_BYTES];
-	bool text;
-
-	if (c->kind == CELL_NULL) {
-		fputs("null", out);
-	} else if (c->kind == CELL_TEXT) {
-		if (col->type == COL_TAGS)
-			put_json_tags(cell_text(t, c), out);
-		else
-			put_json_string(cell_text(t, c), out);
-	} else {
-		cell_data(col, c, &text, room);
-		fprintf(out, text ? "\"%s\"" : "%s", room);
-	}
-}
-
-void table_json(const struct table *t, bool as_lines, FILE *out)
-{
-	size_t rows = table_rows(t);
-
-	fputs(as_lines ? "" : "[", out);
-	for (size_t r = 0; r < rows; r++) {
-		const char *comma = "";
-
-		fputs(as_lines ? "{" : r ? ",\n {" : "\n {", out);
-		for (unsigned k = 0; k < t->n_columns; k++) {
-			if (t->columns[k].flags & COL_HUMAN)
-				continue;
-			fprintf(out, "%s\"%s\":", comma, t->columns[k].key);
-			put_json_cell(t, &t->columns[k], &t->cells[r * t->n_columns + k], out);
-			comma = ",";
-		}
-		fputs(as_lines ? "}\n" : "}", out);
-	}
-	if (!as_lines)
-		fputs(rows ? "\n]\n" : "]\n", out);
-}
-
-/* RFC 4180, but with plain line ends. */
-static void put_csv(struct str s, FILE *out)
-{
-	bool quote = false;
-
-	for (size_t i = 0; i < s.n; i++)
-		quote = quote || strchr(",\"\r\n", s.s[i]) != NULL;
-	if (!quote) {
-		fwrite(s.s, 1, s.n, out);
-		return;
-	}
-	fputc('"', out);
-	for (size_t i = 0; i < s.n; i++) {
-		if (s.s[i] == '"')
-			fputc('"', out);
-		fputc(s.s[i], out);
-	}
-	fputc('"', out);
-}
-
-void table_csv(const struct table *t, bool with_head, FILE *out)
-{
-	for (size_t r = with_head ? 0 : 1; r <= table_rows(t); r++) {
-		const char *comma = "";
-
-		for (unsigned k = 0; k < t->n_columns; k++) {
-			const struct column *col = &t->columns[k];
-			const struct cell *c = r ? &t->cells[(r - 1) * t->n_columns + k] : NULL;
-			char room[FORMAT_BYTES] = "";
-			bool text;
-
-			if (col->flags & COL_HUMAN)
-				continue;
-			fputs(comma, out);
-			comma = ",";
-			if (c && c->kind == CELL_INT)
-				cell_data(col, c, &text, room);
-			put_csv(!c ? str_of(col->key) : c->kind == CELL_TEXT ? cell_text(t, c) : str_of(room), out);
-		}
-		fputc('\n', out);
-	}
-}
-
 int table_print(struct table *t, const struct cli_common *o, const char *empty)
 {
 	if (t->err)
-		return cli_fail(EXIT_FAILED, "the answer does not fit into memory: ask for less with --since or -n");
+		return cli_fail(
+			EXIT_FAILED,
+			"the answer does not fit into memory: ask for less with --since or -n");
 	if (o->json)
 		table_json(t, false, stdout);
 	else if (o->csv)
@@ -534,115 +438,6 @@ int table_print(struct table *t, const struct cli_common *o, const char *empty)
 	else if (!table_rows(t))
 		puts(empty);
 	else
-		table_human(t, term_stdout(), true, stdout);
+		table_human(t, term_stdout(), true, NULL, stdout);
 	return EXIT_OK;
-}
-
-/* ---------------------------------------------------------------- JSON objects */
-
-void json_out_init(struct json_out *j)
-{
-	*j = (struct json_out){ 0 };
-	buf_init(&j->buf, TEXT_MAX);
-}
-
-static void json_out_key(struct json_out *j, const char *key)
-{
-	int err = j->comma ? buf_puts(&j->buf, STR(",")) : 0;
-
-	if (!err && key)
-		err = buf_printf(&j->buf, "\"%s\":", key);
-	j->comma = true;
-	j->err = j->err ? j->err : err;
-}
-
-static void json_out_raw(struct json_out *j, const char *key, struct str s)
-{
-	int err;
-
-	json_out_key(j, key);
-	err = buf_puts(&j->buf, s);
-	j->err = j->err ? j->err : err;
-}
-
-void json_out_open(struct json_out *j, const char *key, char bracket)
-{
-	json_out_raw(j, key, (struct str){ &bracket, 1 });
-	j->comma = false;
-}
-
-void json_out_close(struct json_out *j, char bracket)
-{
-	int err = buf_append(&j->buf, &bracket, 1);
-
-	j->err = j->err ? j->err : err;
-	j->comma = true;
-}
-
-void json_out_text(struct json_out *j, const char *key, struct str s)
-{
-	int err;
-
-	json_out_key(j, key);
-	err = buf_json_string(&j->buf, s);
-	j->err = j->err ? j->err : err;
-}
-
-void json_out_int(struct json_out *j, const char *key, int64_t n)
-{
-	char room[FORMAT_BYTES];
-
-	snprintf(room, sizeof(room), "%" PRId64, n);
-	json_out_raw(j, key, str_of(room));
-}
-
-void json_out_number(struct json_out *j, const char *key, const char *digits)
-{
-	json_out_raw(j, key, str_of(digits));
-}
-
-void json_out_null(struct json_out *j, const char *key)
-{
-	json_out_raw(j, key, STR("null"));
-}
-
-void json_out_bool(struct json_out *j, const char *key, bool b)
-{
-	json_out_raw(j, key, b ? STR("true") : STR("false"));
-}
-
-void json_out_time(struct json_out *j, const char *key, uint64_t at_ns)
-{
-	char room[FORMAT_BYTES];
-
-	format_rfc3339(at_ns, room);
-	if (at_ns)
-		json_out_text(j, key, str_of(room));
-	else
-		json_out_null(j, key);
-}
-
-void json_out_tags(struct json_out *j, const char *key, struct str tags)
-{
-	json_out_open(j, key, '[');
-	while (tags.n) {
-		const char *end = memchr(tags.s, ',', tags.n);
-		size_t n = end ? (size_t)(end - tags.s) : tags.n;
-
-		json_out_text(j, NULL, (struct str){ tags.s, n });
-		tags = str_skip(tags, n + 1);
-	}
-	json_out_close(j, ']');
-}
-
-int json_out_print(struct json_out *j)
-{
-	int err = j->err;
-
-	if (!err) {
-		fwrite(buf_head(&j->buf), 1, buf_len(&j->buf), stdout);
-		putchar('\n');
-	}
-	buf_fini(&j->buf);
-	return err ? cli_fail(EXIT_FAILED, "the answer does not fit into memory") : EXIT_OK;
 }

@@ -32,11 +32,31 @@ static const struct {
 
 /* Keys of model providers that a sandbox has no use for: the gateway holds its own. */
 static const char *const secrets[] = {
-	"CLAUDE_CODE_OAUTH_TOKEN", "AWS_BEARER_TOKEN_BEDROCK", "AZURE_API_KEY", "AZURE_OPENAI_API_KEY", "CEREBRAS_API_KEY",
-	"COHERE_API_KEY", "CO_API_KEY", "DASHSCOPE_API_KEY", "DEEPINFRA_API_KEY", "DEEPSEEK_API_KEY", "FIREWORKS_API_KEY",
-	"GOOGLE_GENERATIVE_AI_API_KEY", "GROQ_API_KEY", "MISTRAL_API_KEY", "MOONSHOT_API_KEY", "NVIDIA_API_KEY",
-	"OPENROUTER_API_KEY", "PERPLEXITY_API_KEY", "REPLICATE_API_TOKEN", "SAMBANOVA_API_KEY", "TOGETHER_API_KEY",
-	"VOYAGE_API_KEY", "XAI_API_KEY", "ZAI_API_KEY", "ZHIPUAI_API_KEY",
+	"CLAUDE_CODE_OAUTH_TOKEN",
+	"AWS_BEARER_TOKEN_BEDROCK",
+	"AZURE_API_KEY",
+	"AZURE_OPENAI_API_KEY",
+	"CEREBRAS_API_KEY",
+	"COHERE_API_KEY",
+	"CO_API_KEY",
+	"DASHSCOPE_API_KEY",
+	"DEEPINFRA_API_KEY",
+	"DEEPSEEK_API_KEY",
+	"FIREWORKS_API_KEY",
+	"GOOGLE_GENERATIVE_AI_API_KEY",
+	"GROQ_API_KEY",
+	"MISTRAL_API_KEY",
+	"MOONSHOT_API_KEY",
+	"NVIDIA_API_KEY",
+	"OPENROUTER_API_KEY",
+	"PERPLEXITY_API_KEY",
+	"REPLICATE_API_TOKEN",
+	"SAMBANOVA_API_KEY",
+	"TOGETHER_API_KEY",
+	"VOYAGE_API_KEY",
+	"XAI_API_KEY",
+	"ZAI_API_KEY",
+	"ZHIPUAI_API_KEY",
 };
 
 static const char *const proxies[] = { "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY" };
@@ -64,18 +84,21 @@ static void emit_no_proxy(const char *(*current)(const char *name), settings_fn 
 		any = any || (current(proxies[i]) && *current(proxies[i]));
 	if (!any || !strcmp(old, "*") || strstr(old, "127.0.0.1"))
 		return;
-	if (snprintf(value, sizeof(value), "%s%s127.0.0.1,localhost", old, *old ? "," : "") >= (int)sizeof(value))
+	if (snprintf(value, sizeof(value), "%s%s127.0.0.1,localhost", old, *old ? "," : "") >=
+	    (int)sizeof(value))
 		return;
 	fn(arg, "NO_PROXY", value);
 	fn(arg, "no_proxy", value);
 }
 
-void settings_each(const struct settings *s, const char *(*current)(const char *name), settings_fn fn, void *arg)
+void settings_each(const struct settings *s, const char *(*current)(const char *name),
+		   settings_fn fn, void *arg)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(variables); i++) {
 		const char *now = current(variables[i].name);
 
-		if (!(variables[i].family & s->families) || (s->keep_keys && variables[i].flags & IS_KEY))
+		if (!(variables[i].family & s->families) ||
+		    (s->keep_keys && variables[i].flags & IS_KEY))
 			continue;
 		if (variables[i].flags & IF_SET && !now)
 			continue;
@@ -111,14 +134,15 @@ static const struct {
 	{ "gemini", "{\n"
 		    "  \"security\": { \"auth\": { \"selectedType\": \"gemini-api-key\" } }\n"
 		    "}\n" },
-	{ "opencode", "{\n"
-		      "  \"$schema\": \"https://opencode.ai/config.json\",\n"
-		      "  \"provider\": {\n"
-		      "    \"anthropic\": { \"options\": { \"baseURL\": \"%/v1\", \"apiKey\": \"-\" } },\n"
-		      "    \"openai\": { \"options\": { \"baseURL\": \"%/v1\", \"apiKey\": \"-\" } },\n"
-		      "    \"google\": { \"options\": { \"baseURL\": \"%/v1beta\", \"apiKey\": \"-\" } }\n"
-		      "  }\n"
-		      "}\n" },
+	{ "opencode",
+	  "{\n"
+	  "  \"$schema\": \"https://opencode.ai/config.json\",\n"
+	  "  \"provider\": {\n"
+	  "    \"anthropic\": { \"options\": { \"baseURL\": \"%/v1\", \"apiKey\": \"-\" } },\n"
+	  "    \"openai\": { \"options\": { \"baseURL\": \"%/v1\", \"apiKey\": \"-\" } },\n"
+	  "    \"google\": { \"options\": { \"baseURL\": \"%/v1beta\", \"apiKey\": \"-\" } }\n"
+	  "  }\n"
+	  "}\n" },
 };
 
 int settings_snippet(const char *client, uint16_t port, struct buf *out)

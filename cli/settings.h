@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What clients must be told to come to the gateway: one table of environment variables for `run` and `env`,
- * and the configuration files of clients that need one.
+ * What clients must be told to come to the gateway: one table of environment variables for `run`
+ * and `env`, and the configuration files of clients that need one.
  */
 #pragma once
 
@@ -16,8 +16,9 @@ struct settings {
 	uint16_t port;
 	unsigned families;
 	/*
-	 * Anthropic's SDKs and frameworks want ANTHROPIC_API_KEY; Claude Code takes ANTHROPIC_AUTH_TOKEN and asks
-	 * a person what to do when both are set. So it is set for all but Claude Code.
+	 * Anthropic's SDKs and frameworks want ANTHROPIC_API_KEY; Claude Code takes
+	 * ANTHROPIC_AUTH_TOKEN and asks a person what to do when both are set. So it is set for all
+	 * but Claude Code.
 	 */
 	bool anthropic_api_key;
 	bool keep_keys; /* for providers whose auth_mode is passthrough: keys stay as they are */
@@ -25,8 +26,11 @@ struct settings {
 
 /* `value` NULL: the variable is to be removed. */
 typedef void (*settings_fn)(void *arg, const char *name, const char *value);
-/* Calls fn for each variable. `current` looks one up (getenv); what only matters when it is set depends on it. */
-void settings_each(const struct settings *s, const char *(*current)(const char *name), settings_fn fn, void *arg);
+/* Calls fn for each variable. `current` looks one up (getenv); what only matters when it is set
+ * depends on it. */
+void settings_each(const struct settings *s, const char *(*current)(const char *name),
+		   settings_fn fn, void *arg);
 
-/* The text for a client's own file: codex, gemini, opencode, claude. 0, -ENOENT, or the error of the buffer. */
+/* The text for a client's own file: codex, gemini, opencode, claude. 0, -ENOENT, or the error of
+ * the buffer. */
 int settings_snippet(const char *client, uint16_t port, struct buf *out);

@@ -11,7 +11,8 @@
 
 #define EXIT_NO_CGROUP 126
 
-/* Before 5.7, or where a filter knows no clone3: the child goes in by itself, before it does anything else. */
+/* Before 5.7, or where a filter knows no clone3: the child goes in by itself, before it does
+ * anything else. */
 static pid_t fork_into(int cgroup)
 {
 	pid_t pid = fork();
@@ -28,7 +29,9 @@ static pid_t fork_into(int cgroup)
 
 pid_t spawn_into(int cgroup)
 {
-	struct clone_args args = { .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup };
+	struct clone_args args = { .flags = CLONE_INTO_CGROUP,
+				   .exit_signal = SIGCHLD,
+				   .cgroup = (uint64_t)cgroup };
 	long pid = syscall(SYS_clone3, &args, sizeof(args));
 
 	if (pid < 0 && (errno == ENOSYS || errno == E2BIG || errno == EINVAL || errno == EPERM))

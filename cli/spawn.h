@@ -5,7 +5,7 @@
 #include <sys/types.h>
 
 /*
- * Like fork(), into the cgroup of this descriptor: 0 in the child, its pid, or negative errno. The child
- * shares our signal mask and handlers.
+ * Like fork(), into the cgroup of this descriptor: 0 in the child, its pid, or negative errno. The
+ * child shares our signal mask and handlers.
  */
 pid_t spawn_into(int cgroup);

@@ -50,6 +50,14 @@ static int slot_record(struct gateway *gw, const struct live_slot *s)
 	return journal_put(gw, REC_REQUEST, &s->rec, sizeof(s->rec), s->strings, s->strings_len);
 }
 
+/* Record and strings; what is held and the state stay. */
+static void slot_copy(struct live_slot *to, const struct live_slot *from)
+{
+	to->rec = from->rec;
+	to->strings_len = from->strings_len;
+	memcpy(to->strings, from->strings, from->strings_len);
+}
+
 static void on_unrecorded(void *arg)
 {
 	struct gateway *gw = arg;
@@ -78,6 +86,23 @@ static void slot_keep(struct gateway *gw, struct live_slot *s)
 		loop_timer(&gw->loop, &gw->unrecorded_timer, gw->loop.now_ns + RETRY_NS, on_unrecorded, gw);
 }
 
+/* A record without a slot of its own gets one when the journal has no room. */
+static void brief_record(struct gateway *gw, const struct live_slot *brief)
+{
+	struct live_slot *s;
+
+	if (slot_record(gw, brief) == 0)
+		return;
+	s = live_take(gw->live);
+	if (!s) {
+		log_limited(LOG_ERR, "a refused request could not be recorded; free space below state_dir");
+		return;
+	}
+	slot_copy(s, brief);
+	live_begin(s);
+	slot_keep(gw, s);
+}
+
 static void slot_finish(struct gateway *gw, struct live_slot *s)
 {
 	int err = slot_record(gw, s);
@@ -102,8 +127,22 @@ bool account_has_room(struct gateway *gw)
 
 /* ------------------------------------------------------------------ records */
 
+/* Who asked, as the slot has it already: for one whose connection is gone. */
+static void keep_identity(const struct live_slot *s, char kept[LIVE_STRINGS_BYTES], struct str strings[RQ_STRINGS])
+{
+	static const enum rec_request_string who[] = { RQ_CGROUP, RQ_TAGS, RQ_CONTAINER, RQ_COMM };
+	struct str was[RQ_STRINGS];
+
+	memcpy(kept, s->strings, s->strings_len);
+	if (!record_unpack(s->rec.len, RQ_STRINGS, kept, s->strings_len, was))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(who); i++)
+		strings[who[i]] = was[who[i]];
+}
+
 static void fill_strings(const struct request *r, struct live_slot *s)
 {
+	char kept[LIVE_STRINGS_BYTES];
 	const struct label *label = r->conn ? request_label(r) : NULL;
 	const struct resp_facts *f = r->state == REQUEST_ANSWER_BODY ? resp_tap_facts(r->answer_tap) : NULL;
 	struct str target = r->head.target, strings[RQ_STRINGS] = { 0 };
@@ -119,12 +158,15 @@ static void fill_strings(const struct request *r, struct live_slot *s)
 	strings[RQ_CLIENT] = str_of(r->client);
 	strings[RQ_SESSION] = str_of(r->session);
 	strings[RQ_METHOD] = r->head.method;
-	strings[RQ_PATH] = (struct str){ target.s, query ? (size_t)(query - target.s) : MIN(target.n, (size_t)200) };
+	strings[RQ_PATH] = (struct str){ target.s, MIN(query ? (size_t)(query - target.s) : target.n, (size_t)200) };
 	strings[RQ_STOP] = str_of(f ? f->stop_reason : "");
 	strings[RQ_ERROR] = str_of(f && f->has_error ? (f->error_type[0] ? f->error_type : f->error_code) : r->why);
 	strings[RQ_RULE] = str_of(r->rule);
-	strings[RQ_COMM] = r->conn ? str_of(r->conn->stamp.comm) : STR_NULL;
-	strings[RQ_COMM].n = MIN(strings[RQ_COMM].n, sizeof(r->conn->stamp.comm));
+	if (r->conn)
+		strings[RQ_COMM] = (struct str){ r->conn->stamp.comm,
+						 strnlen(r->conn->stamp.comm, sizeof(r->conn->stamp.comm)) };
+	else
+		keep_identity(s, kept, strings);
 	live_set_strings(s, strings);
 }
 
@@ -178,6 +220,12 @@ int account_begin(struct request *r)
 	live_begin(r->slot);
 	record_results(r);
 	return 0;
+}
+
+void account_dispatched(struct request *r)
+{
+	if (r->slot)
+		r->slot->real[QUOTA_REQUESTS] = 1;
 }
 
 void account_tool_call(struct request *r, const struct tool_call *call)
@@ -266,6 +314,7 @@ bool account_reserve(struct request *r)
 	r->estimate_input = input;
 	if (r->slot->hold.op) /* of a candidate that failed */
 		balances_settle(r->gw->balances, &r->slot->hold, nothing);
+	r->slot->real[QUOTA_REQUESTS] = 0;
 	if (r->priced) {
 		struct usage_tokens t = { .input = input, .output = output };
 
@@ -369,12 +418,53 @@ static void fill_end(const struct request *r, struct live_slot *s)
 	s->rec.duration_us = (gw->loop.now_ns - r->started_ns) / 1000;
 	s->rec.first_byte_us = r->first_byte_ns ? (r->first_byte_ns - r->started_ns) / 1000 : 0;
 	if (r->state != REQUEST_ANSWER_BODY)
-		s->rec.flags = 0; /* there was no answer that could be partial */
+		s->rec.flags &= RQF_ESTIMATED | RQF_UNPRICED; /* there was no answer that could be partial */
+}
+
+/*
+ * The provider had the whole request when the client left: it bills what it read, whoever listens. Were that
+ * free, a sandbox could spend without end by leaving early.
+ */
+static void bill_unanswered(const struct request *r, struct live_slot *s)
+{
+	struct usage_tokens t = { .input = r->estimate_input };
+
+	s->rec.input = t.input;
+	s->rec.flags = RQF_ESTIMATED | (r->priced ? 0 : RQF_UNPRICED);
+	s->rec.cost_nanousd = r->priced ? price_cost_nanousd(&r->price, &t) : 0;
+	s->real[QUOTA_NANOUSD] = s->rec.cost_nanousd;
+	s->real[QUOTA_TOKENS] = t.input;
 }
 
 static bool is_denial(enum outcome outcome)
 {
 	return outcome >= OUTCOME_DENIED_UNSTAMPED && outcome <= OUTCOME_DENIED_LIMIT;
+}
+
+/* Repeats of an event, counted in the memory of this process: an event is a message, not money. */
+#define EVENTS_MAX 16
+static struct event_repeat {
+	uint64_t key, until_ns; /* key 0: free */
+	struct rec_event rec;
+	size_t n;
+	char strings[2048];
+} event_repeats[EVENTS_MAX];
+
+/* True while there are some left to wait for. */
+static bool events_flush(struct gateway *gw, bool all)
+{
+	bool open = false;
+
+	for (struct event_repeat *e = event_repeats; e < event_repeats + EVENTS_MAX; e++) {
+		if (e->key && !all && e->until_ns > gw->loop.now_ns) {
+			open = true;
+			continue;
+		}
+		if (e->key && e->rec.count)
+			journal_put(gw, REC_EVENT, &e->rec, sizeof(e->rec), e->strings, e->n);
+		e->key = 0;
+	}
+	return open;
 }
 
 static uint64_t mix(uint64_t h, struct str s)
@@ -386,14 +476,15 @@ static uint64_t mix(uint64_t h, struct str s)
 
 void account_flush_repeats(struct gateway *gw, bool all)
 {
-	bool open = false;
+	bool open = events_flush(gw, all);
 
 	for (unsigned i = 0; i < REPEATS_MAX; i++) {
 		struct repeat *p = &gw->repeats[i];
 
 		if (!p->key)
 			continue;
-		if (!all && p->until_ns > gw->loop.now_ns) {
+		/* While the journal has no room they count on: each would keep a slot otherwise. */
+		if (!all && (p->until_ns > gw->loop.now_ns || gw->n_unrecorded)) {
 			open = true;
 			continue;
 		}
@@ -413,29 +504,52 @@ static void on_repeat_timer(void *arg)
 	account_flush_repeats(gw, false);
 }
 
+static void repeats_arm(struct gateway *gw)
+{
+	if (!gw->repeat_timer.index)
+		loop_timer(&gw->loop, &gw->repeat_timer, gw->loop.now_ns + RETRY_NS, on_repeat_timer, gw);
+}
+
+/* The place of this key, or NULL; also a free one (or NULL) and how many are taken. */
+static struct repeat *repeat_find(struct gateway *gw, uint64_t key, struct repeat **ret_free, unsigned *ret_taken)
+{
+	*ret_free = NULL;
+	*ret_taken = 0;
+	for (struct repeat *p = gw->repeats; p < gw->repeats + REPEATS_MAX; p++) {
+		if (p->key == key && (p->until_ns > gw->loop.now_ns || gw->n_unrecorded))
+			return p;
+		if (!p->key)
+			*ret_free = p;
+		else
+			(*ret_taken)++;
+	}
+	return NULL;
+}
+
 /*
- * A denial: the first of its kind is recorded at once, those that follow within REPEAT_NS are one record
- * with their count, which lives in shared memory until its time is up.
+ * Refused: the first of its kind is recorded at once, those that follow within REPEAT_NS are one record
+ * with their count, which lives in shared memory until its time is up. Who varies model or path to fill the
+ * table is counted by cgroup and outcome only: refusals must not fill the disk.
  */
-static void record_denial(struct request *r, const struct live_slot *s)
+static void record_refused(struct request *r, const struct live_slot *s)
 {
 	struct gateway *gw = r->gw;
+	uint64_t coarse = mix(s->rec.cgroup_id + r->outcome, STR("*")) | 1;
 	uint64_t key = mix(mix(mix(s->rec.cgroup_id + r->outcome, r->model), str_of(r->rule)), str_of(r->route.target)) | 1;
-	struct repeat *free_place = NULL, *p;
+	struct repeat *free_place, *p;
+	unsigned taken;
 
-	for (p = gw->repeats; p < gw->repeats + REPEATS_MAX; p++) {
-		if (p->key == key && p->until_ns > gw->loop.now_ns)
-			break;
-		if (!p->key)
-			free_place = p;
+	p = repeat_find(gw, key, &free_place, &taken);
+	if (!p && taken >= REPEATS_MAX / 2) {
+		key = coarse;
+		p = repeat_find(gw, key, &free_place, &taken);
 	}
-	if (p == gw->repeats + REPEATS_MAX) {
-		slot_record(gw, s);
+	if (!p) {
+		brief_record(gw, s);
 		if (!free_place)
 			return;
 		*free_place = (struct repeat){ .key = key, .until_ns = gw->loop.now_ns + REPEAT_NS };
-		if (!gw->repeat_timer.index)
-			loop_timer(&gw->loop, &gw->repeat_timer, gw->loop.now_ns + RETRY_NS, on_repeat_timer, gw);
+		repeats_arm(gw);
 		return;
 	}
 	if (p->slot) {
@@ -444,12 +558,10 @@ static void record_denial(struct request *r, const struct live_slot *s)
 	}
 	p->slot = live_take(gw->live);
 	if (!p->slot) {
-		slot_record(gw, s);
+		brief_record(gw, s);
 		return;
 	}
-	p->slot->rec = s->rec;
-	p->slot->strings_len = s->strings_len;
-	memcpy(p->slot->strings, s->strings, s->strings_len);
+	slot_copy(p->slot, s);
 	live_begin(p->slot);
 }
 
@@ -466,8 +578,9 @@ void account_end(struct request *r)
 			memset(s->real, 0, sizeof(s->real));
 		else if (!s->real[QUOTA_REQUESTS] && r->sent)
 			s->real[QUOTA_REQUESTS] = 1;
-		if (r->conn)
-			fill_strings(r, s);
+		if (r->outcome == OUTCOME_CLIENT_GONE && r->state == REQUEST_ANSWER_HEAD && r->route.kind == ROUTE_MODEL)
+			bill_unanswered(r, s);
+		fill_strings(r, s);
 		fill_end(r, s);
 		slot_finish(gw, s);
 		return;
@@ -483,10 +596,7 @@ void account_end(struct request *r)
 	fill_fixed(r, &brief);
 	fill_strings(r, &brief);
 	fill_end(r, &brief);
-	if (is_denial(r->outcome))
-		record_denial(r, &brief);
-	else
-		slot_record(gw, &brief);
+	record_refused(r, &brief);
 }
 
 static void recover_one(void *arg, struct live_slot *s)
@@ -503,18 +613,38 @@ void account_recover(struct gateway *gw)
 
 /* ------------------------------------------------------------------ events */
 
+/* Counts an event that was recorded a moment ago; else false and a place to remember it, or NULL. */
+static bool event_repeated(struct gateway *gw, uint64_t key, struct event_repeat **ret_place)
+{
+	*ret_place = NULL;
+	for (struct event_repeat *e = event_repeats; e < event_repeats + EVENTS_MAX; e++) {
+		if (e->key == key && e->until_ns > gw->loop.now_ns) {
+			e->rec.count++;
+			return true;
+		}
+		if (!e->key)
+			*ret_place = e;
+	}
+	return false;
+}
+
 void account_event(struct gateway *gw, const struct conn *c, const char *kind, const char *fmt, ...)
 {
 	const struct label *label = c && c->stamped ? labels_get(&gw->labels, c->stamp.label_id) : NULL;
 	struct rec_event rec = { .at_ns = gw->loop.wall_ns, .count = 1, .level = LOG_WARN };
-	char text[512], strings[2048];
+	char text[512], strings[sizeof(event_repeats[0].strings)];
 	struct str parts[EV_STRINGS] = { [EV_KIND] = str_of(kind) };
+	struct event_repeat *place;
+	uint64_t key;
 	va_list ap;
 	size_t n;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	key = mix(mix(c ? c->stamp.cgroup_id : 0, str_of(kind)), str_of(text)) | 1;
+	if (event_repeated(gw, key, &place))
+		return;
 	parts[EV_TEXT] = str_of(text);
 	if (c) {
 		rec.cgroup_id = c->stamp.cgroup_id;
@@ -529,5 +659,11 @@ void account_event(struct gateway *gw, const struct conn *c, const char *kind, c
 	n = record_pack(rec.len, parts, EV_STRINGS, strings, sizeof(strings));
 	if (journal_put(gw, REC_EVENT, &rec, sizeof(rec), strings, n) < 0)
 		log_limited(LOG_ERR, "an event could not be recorded; free space below state_dir");
+	if (place) {
+		rec.count = 0;
+		*place = (struct event_repeat){ .key = key, .until_ns = gw->loop.now_ns + REPEAT_NS, .rec = rec, .n = n };
+		memcpy(place->strings, strings, n);
+		repeats_arm(gw);
+	}
 	log_limited(LOG_WARN, "%s kind=%s", text, kind);
 }

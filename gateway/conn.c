@@ -52,7 +52,16 @@ void conn_read_stamp(struct conn *c)
 {
 	struct stamp stamp;
 	socklen_t len = sizeof(stamp);
+	int one = 1;
 
+	/*
+	 * The cross-check happens in the kernel when a segment of ours leaves. A client that has sent a small
+	 * request on a new connection may wait for an acknowledgment that is delayed: this sends it now. Where
+	 * that does not decide either (loopback acknowledges in other ways) the stamp of the connect stands:
+	 * UNKNOWN is no evidence against the client, and the check goes on at its next segments.
+	 */
+	if (c->stamped)
+		setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
 	if (getsockopt(c->fd, STAMP_SOL, STAMP_GET, &stamp, &len) == 0 && len == sizeof(stamp) &&
 	    stamp.version == STAMP_VERSION) {
 		c->stamp = stamp;
@@ -128,9 +137,21 @@ void conn_stop_idle(struct gateway *gw)
 
 	for (c = gw->conns; c; c = next) {
 		next = c->next;
-		if (c->state == CONN_IDLE || (c->state == CONN_HEAD && !buf_len(&c->in)))
+		if (c->state != CONN_IDLE && (c->state != CONN_HEAD || buf_len(&c->in)))
+			continue;
+		if (!buf_len(&c->out) && !c->shut)
 			conn_close(c);
+		else
+			c->close_after = true;
 	}
+}
+
+bool conn_any_sending(const struct gateway *gw)
+{
+	for (const struct conn *c = gw->conns; c; c = c->next)
+		if (buf_len(&c->out) || c->shut)
+			return true;
+	return false;
 }
 
 bool conn_full(const struct conn *c)
@@ -138,16 +159,28 @@ bool conn_full(const struct conn *c)
 	return buf_len(&c->out) > OUT_HIGH_BYTES;
 }
 
+static void conn_pump(struct conn *c, struct str fresh);
+
 /* All of `out` was taken: what waited for that goes on. */
 static void conn_drained(struct conn *c)
 {
+	uint32_t events = c->watch.events & ~(uint32_t)EPOLLOUT;
+
 	buf_reset(&c->out, 4096);
-	loop_rewatch(&c->gw->loop, &c->watch, c->watch.events & ~(uint32_t)EPOLLOUT);
+	if (c->state != CONN_BUSY)
+		events |= EPOLLIN;
+	loop_rewatch(&c->gw->loop, &c->watch, events);
 	if (c->close_after && !c->req) {
-		/* A reset would drop what the client has not read yet: end our side and wait a little. */
+		/*
+		 * A reset would drop what the client has not read yet: end our side, read on and drop what it
+		 * still sends, and wait a little.
+		 */
+		if (!c->shut)
+			conn_set_deadline(c, LINGER_NS);
 		shutdown(c->fd, SHUT_WR);
 		c->shut = true;
-		conn_set_deadline(c, LINGER_NS);
+	} else if (buf_len(&c->in) && c->state != CONN_BUSY) {
+		conn_pump(c, STR_NULL);
 	}
 }
 
@@ -222,6 +255,7 @@ static size_t conn_parse_head(struct conn *c, struct str in)
 		c->more = true;
 		return 0;
 	}
+	conn_set_deadline(c, c->gw->config->client.idle_timeout_ns); /* of the body's first bytes */
 	request_head(c, &head, (struct str){ in.s, (size_t)n }, in.n > (size_t)n);
 	return (size_t)n;
 }
@@ -229,7 +263,8 @@ static size_t conn_parse_head(struct conn *c, struct str in)
 /*
  * Takes up what lies in `in` and what has just come, request by request, and keeps the rest in `in`. A
  * request that is answered at once comes back here through conn_request_done(): the flag makes a loop of
- * what would be a recursion as deep as the pipeline.
+ * what would be a recursion as deep as the pipeline. A client that does not read its answers is asked for no
+ * more requests.
  */
 static void conn_pump(struct conn *c, struct str fresh)
 {
@@ -247,7 +282,7 @@ static void conn_pump(struct conn *c, struct str fresh)
 		struct str in = kept ? buf_str(&c->in) : fresh;
 		size_t used;
 
-		if (!in.n)
+		if (!in.n || (c->state != CONN_BODY && conn_full(c)))
 			break;
 		used = c->state == CONN_BODY ? request_body(c->req, in.s, in.n) : conn_parse_head(c, in);
 		if (c->state != CONN_DEAD && kept)
@@ -318,6 +353,8 @@ static void conn_read(struct conn *c)
 	}
 	if (c->shut || c->close_after)
 		return; /* read and dropped until the client ends */
+	if (c->state == CONN_BODY)
+		conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
 	conn_pump(c, (struct str){ c->gw->scratch, (size_t)n });
 }
 
@@ -329,7 +366,7 @@ static void on_conn(void *arg, uint32_t events)
 		return;
 	if (c->state == CONN_DEAD)
 		return;
-	if (c->state == CONN_BUSY && !c->shut) {
+	if (!c->shut && (c->state == CONN_BUSY || (c->state != CONN_BODY && !c->close_after && conn_full(c)))) {
 		if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 			conn_close(c);
 			return;

@@ -47,8 +47,11 @@ bool conn_full(const struct conn *c);
 void conn_request_done(struct conn *c, bool keep);
 /* The one way to close: tells the request, if one runs. */
 void conn_close(struct conn *c);
-/* Reads the stamp again: the cross-check may have decided since. */
+/* Reads the stamp, or reads it again: the cross-check may decide only now. */
 void conn_read_stamp(struct conn *c);
 /* Frees what died in this batch. */
 void conn_reap(struct gateway *gw);
+/* Closes what waits between requests; what still has bytes to send closes when they are taken. */
 void conn_stop_idle(struct gateway *gw);
+/* True when a client has not taken all of its last answer yet. */
+bool conn_any_sending(const struct gateway *gw);

@@ -131,6 +131,8 @@ static int ledger_migrate(struct ledger *l)
 			err = ledger_exec(l, done);
 		if (!err)
 			err = ledger_exec(l, "COMMIT");
+		if (err)
+			sqlite3_exec(l->db, "ROLLBACK", NULL, NULL, NULL);
 	}
 	return err;
 }
@@ -296,13 +298,17 @@ static int add_call(struct ledger *l, const struct rec_tool_call *c, const struc
 	sqlite3_stmt *st = l->st[ST_CALL];
 	const int64_t numbers[] = { (int64_t)c->request_id, c->index, (int64_t)c->at_ns, (int64_t)c->cgroup_id,
 				    c->kind, c->meaning, c->complete, c->arguments_bytes };
+	int64_t name = string_id(l, s[TC_NAME]), server = string_id(l, s[TC_SERVER]);
 	int at = 1;
+
+	if (!name || !server)
+		return -EIO;
 
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		sqlite3_bind_int64(st, at++, numbers[i]);
 	bind_text(st, at++, s[TC_CALL_ID]);
-	sqlite3_bind_int64(st, at++, string_id(l, s[TC_NAME]));
-	sqlite3_bind_int64(st, at++, string_id(l, s[TC_SERVER]));
+	sqlite3_bind_int64(st, at++, name);
+	sqlite3_bind_int64(st, at++, server);
 	bind_text(st, at++, s[TC_SUMMARY]);
 	bind_text(st, at++, s[TC_ARGUMENTS]);
 	return step(l, ST_CALL);

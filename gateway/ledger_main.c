@@ -33,6 +33,8 @@
 #define RETRY_NS   (1 * NSEC_PER_SEC)
 #define PURGE_NS   (600 * NSEC_PER_SEC)
 #define BATCH_RECORDS 5000
+/* Transactions in a row before queries and the agent get their turn. */
+#define DRAIN_BATCHES 8
 #define CLIENTS_MAX   16
 #define QUERY_BYTES   65536
 #define ANSWER_BYTES  (64u << 20)
@@ -43,6 +45,7 @@ struct writer {
 	int dir, doorbell;
 	struct watch watch;
 	struct journal_reader *reader;
+	struct journal_position done; /* committed: where reading begins again after a failure */
 };
 
 struct client {
@@ -68,10 +71,11 @@ static struct role {
 
 /* ------------------------------------------------------------------ journals */
 
+/* From `done`: not asked of the database again, which may be what fails. */
 static int writer_open(struct writer *w)
 {
 	journal_reader_close(TAKE_PTR(w->reader));
-	return journal_reader_open(w->dir, w->name, ledger_position(w->role->ledger, w->name), &w->reader);
+	return journal_reader_open(w->dir, w->name, w->done, &w->reader);
 }
 
 /* Records of one writer into the open transaction; returns how many, or -EIO. */
@@ -92,7 +96,21 @@ static int writer_read(struct writer *w, int max)
 	return n && ledger_set_position(w->role->ledger, w->name, journal_reader_position(w->reader)) < 0 ? -EIO : n;
 }
 
-/* Tells the workers whether records can be written (config: ledger.on_error). */
+/* The file beside a journal: its worker looks for it (config: ledger.on_error). */
+static void writer_tell(const struct writer *w, bool failing)
+{
+	auto_close int fd = -1;
+
+	if (!failing) {
+		unlinkat(w->dir, "ledger-error", 0);
+		return;
+	}
+	fd = openat(w->dir, "ledger-error", O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0640);
+	if (fd < 0)
+		log_debug("a worker could not be told journal=%s", w->name);
+}
+
+/* Tells the workers whether records can be written. */
 static void role_set_failing(struct role *r, bool failing)
 {
 	if (r->failing == failing)
@@ -102,18 +120,8 @@ static void role_set_failing(struct role *r, bool failing)
 		log_err("the ledger cannot be written; records wait in the journal, free space below state_dir");
 	else
 		log_info("the ledger can be written again");
-	for (unsigned i = 0; i < r->n_writers; i++) {
-		if (!failing) {
-			unlinkat(r->writers[i].dir, "ledger-error", 0);
-			continue;
-		}
-		{
-			auto_close int fd = openat(r->writers[i].dir, "ledger-error", O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0640);
-
-			if (fd < 0)
-				log_debug("a worker could not be told journal=%s", r->writers[i].name);
-		}
-	}
+	for (unsigned i = 0; i < r->n_writers; i++)
+		writer_tell(&r->writers[i], failing);
 }
 
 /* One transaction over all journals; returns the number of records, or -EIO with everything undone. */
@@ -131,6 +139,8 @@ static int role_transaction(struct role *r)
 	}
 	if (!err)
 		err = ledger_commit(r->ledger);
+	for (unsigned i = 0; i < r->n_writers && !err; i++)
+		r->writers[i].done = journal_reader_position(r->writers[i].reader);
 	if (!err)
 		return total;
 	ledger_rollback(r->ledger);
@@ -139,18 +149,20 @@ static int role_transaction(struct role *r)
 	return err;
 }
 
-/* Everything that is there. */
+/* Everything that is there, within a bound: 1 when more is left, 0, or -EIO. */
 static int role_drain(struct role *r)
 {
-	int n;
+	int n = 0;
 
-	do {
+	for (int i = 0; i < DRAIN_BATCHES; i++) {
 		n = role_transaction(r);
-	} while (n >= BATCH_RECORDS);
+		if (n < BATCH_RECORDS)
+			break;
+	}
 	role_set_failing(r, n < 0);
-	for (unsigned i = 0; n > 0 && i < r->n_writers; i++)
-		journal_reader_trim(r->writers[i].reader, journal_reader_position(r->writers[i].reader));
-	return n;
+	for (unsigned i = 0; i < r->n_writers; i++)
+		journal_reader_trim(r->writers[i].reader, r->writers[i].done);
+	return n < 0 ? n : n >= BATCH_RECORDS;
 }
 
 static void on_gather(void *arg)
@@ -158,7 +170,7 @@ static void on_gather(void *arg)
 	struct role *r = arg;
 	int n = role_drain(r);
 
-	loop_timer(&r->loop, &r->gather, r->loop.now_ns + (n < 0 ? RETRY_NS : POLL_NS), on_gather, r);
+	loop_timer(&r->loop, &r->gather, r->loop.now_ns + (n < 0 ? RETRY_NS : n ? 0 : POLL_NS), on_gather, r);
 	for (unsigned i = 0; i < r->n_writers; i++)
 		loop_rewatch(&r->loop, &r->writers[i].watch, EPOLLIN);
 }
@@ -277,9 +289,11 @@ static void on_client(void *arg, uint32_t events)
 	while ((lf = buf_len(&c->in) ? memchr(buf_head(&c->in), '\n', buf_len(&c->in)) : NULL)) {
 		struct str line = { buf_head(&c->in), (size_t)(lf - buf_head(&c->in)) };
 
+		size_t was = buf_len(&c->out);
+
 		role_drain(c->role); /* who has seen an answer finds it here */
 		if (!query_balances(c->role, line, &c->out) && ledger_query(c->role->ledger, line, &c->out) < 0) {
-			buf_reset(&c->out, 0);
+			c->out.end = c->out.start + was; /* answers of earlier lines stay */
 			buf_puts(&c->out, STR("{\"error\":\"the answer is too long; ask with --since or --limit\"}\n"));
 		}
 		buf_consume(&c->in, line.n + 1);
@@ -324,10 +338,13 @@ static void on_msg_doorbell(void *arg, struct ipc_message *m)
 	else
 		snprintf(w->name, sizeof(w->name), "w%u", setup->worker);
 	w->dir = openat(r->journal_root, w->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	w->done = ledger_position(r->ledger, w->name);
 	if (w->dir < 0 || writer_open(w) < 0) {
 		log_err("a journal cannot be read journal=%s why=\"%s\"", w->name, errno_text(errno));
 		return;
 	}
+	/* An earlier life of this role may have ended in the middle of a failure. */
+	writer_tell(w, r->failing);
 	loop_watch(&r->loop, &w->watch, w->doorbell, EPOLLIN, on_doorbell, w);
 	r->n_writers++;
 	loop_timer(&r->loop, &r->gather, r->loop.now_ns + GATHER_NS, on_gather, r);
@@ -367,8 +384,10 @@ static const int allowed_syscalls[] = {
 	SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_close, SYS_recvmsg, SYS_sendmsg, SYS_recvfrom, SYS_sendto,
 	SYS_accept4, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise,
 	SYS_brk, SYS_futex, SYS_clock_gettime, SYS_gettimeofday, SYS_nanosleep, SYS_clock_nanosleep, SYS_getrandom, SYS_getpid,
-	SYS_gettid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_openat, SYS_newfstatat, SYS_fstat, SYS_lseek, SYS_getdents64,
-	SYS_fallocate, SYS_ftruncate, SYS_fsync, SYS_fdatasync, SYS_unlinkat, SYS_faccessat, SYS_faccessat2, SYS_fcntl, SYS_getcwd, SYS_fchown, SYS_fchmod,
+	SYS_gettid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_openat, SYS_newfstatat, SYS_fstat,
+	SYS_lseek, SYS_getdents64,
+	SYS_fallocate, SYS_ftruncate, SYS_fsync, SYS_fdatasync, SYS_unlinkat, SYS_faccessat,
+	SYS_faccessat2, SYS_fcntl, SYS_getcwd, SYS_fchown, SYS_fchmod,
 	SYS_ioctl, SYS_uname, SYS_sysinfo, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_restart_syscall,
 	SYS_exit, SYS_exit_group, SYS_statx, SYS_readlinkat, SYS_utimensat, SYS_prlimit64, SYS_sched_yield, SYS_rseq,
 	SYS_set_robust_list, SYS_tgkill, SYS_shutdown, SYS_sigaltstack,
@@ -427,7 +446,8 @@ int ledger_main(int argc, char **argv)
 	isolate_syscalls(allowed_syscalls, ARRAY_SIZE(allowed_syscalls));
 	ipc_send_wait(r->channel, MSG_READY, 0, NULL, 0, NULL, 0, 1000);
 	loop_run(&r->loop);
-	role_drain(r);
+	while (role_drain(r) > 0)
+		continue;
 	ledger_close(r->ledger);
 	return 0;
 }

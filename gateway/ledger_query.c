@@ -18,10 +18,12 @@
 #define QUERY_STEPS  400000000
 #define ROWS_DEFAULT 100
 #define ROWS_MAX     100000
+/* The year 2100: what is computed from a time in SQL stays within 64 bits. */
+#define TIME_MAX_NS  (4102444800LL * 1000000000LL)
 
 struct query {
 	int64_t since_ns, until_ns, limit, id;
-	char by[16], cgroup[512], tag[128], meaning[16], outcome[24], model[128], provider[64];
+	char op[16], by[16], cgroup[512], tag[512], meaning[16], outcome[24], model[512], provider[128];
 };
 
 struct grouping {
@@ -43,21 +45,64 @@ static const struct grouping groupings[] = {
 	{ "user", "h.uid", "''", "" },
 };
 
-/* (Part of a printf format.) Hours wholly inside the time asked for, and the requests of the first, cut hour. */
+/*
+ * (Part of a printf format.) Hours wholly inside the time asked for, and the requests of the cut ones: of the
+ * first, and of the last when it is another one or the first is not cut. ?1 and ?2 are within TIME_MAX_NS.
+ */
 #define HOURS_FROM                                                                                                    \
-	"(SELECT * FROM hours WHERE hour*3600000000000 >= ?1 AND hour*3600000000000 < ?2 UNION ALL"                   \
-	" SELECT started_ns/3600000000000, cgroup, tags, container, provider, model, client, uid, count,"             \
+	"(SELECT * FROM hours WHERE hour*3600000000000 >= ?1 AND (hour+1)*3600000000000 <= ?2 UNION ALL"              \
+	" " CUT_HOUR                                                                                                   \
+	" WHERE ?1 %% 3600000000000 AND id >= (?1/1000000)<<20 AND started_ns >= ?1 AND started_ns < ?2"               \
+	" AND started_ns/3600000000000 = ?1/3600000000000 UNION ALL " CUT_HOUR                                         \
+	" WHERE ?2 %% 3600000000000 AND id >= (?2/3600000000000*3600000)<<20 AND started_ns >= ?1 AND started_ns < ?2" \
+	" AND started_ns/3600000000000 = ?2/3600000000000"                                                             \
+	" AND (?1 %% 3600000000000 = 0 OR ?1/3600000000000 <> ?2/3600000000000)) h"
+#define DENIED_FIRST "8"
+#define DENIED_LAST  "15"
+#define CUT_HOUR                                                                                                      \
+	"SELECT started_ns/3600000000000, cgroup, tags, container, provider, model, client, uid, count,"              \
 	" CASE WHEN outcome BETWEEN " DENIED_FIRST " AND " DENIED_LAST " THEN count ELSE 0 END,"                      \
 	" CASE WHEN outcome BETWEEN " DENIED_FIRST " AND " DENIED_LAST " OR outcome IN (1,3) THEN 0 ELSE count END,"  \
 	" max(input,0), max(cache_read,0), max(cache_write,0), max(output,0), max(reasoning,0), cost_nanousd,"        \
-	" tool_calls, (flags&8)/8, (flags&2)/2, started_ns FROM requests"                                             \
-	" WHERE ?1 %% 3600000000000 AND id >= (?1/1000000)<<20 AND started_ns >= ?1 AND started_ns < ?2"               \
-	" AND started_ns/3600000000000 = ?1/3600000000000) h"
-#define DENIED_FIRST "8"
-#define DENIED_LAST  "14"
-_Static_assert(OUTCOME_DENIED_UNSTAMPED == 8 && OUTCOME_OK == 1 && OUTCOME_CLIENT_GONE == 3, "numbers in SQL");
+	" tool_calls, (flags&8)/8, (flags&2)/2, started_ns FROM requests"
+_Static_assert(OUTCOME_DENIED_UNSTAMPED == 8 && OUTCOME_DENIED_LIMIT == 15 && OUTCOME_OK == 1 && OUTCOME_CLIENT_GONE == 3, "numbers in SQL");
 
 /* ------------------------------------------------------------------ output */
+
+/* Bytes of one UTF-8 character at the front (RFC 3629), or 0. */
+static size_t utf8_bytes(struct str s)
+{
+	const unsigned char *p = (const unsigned char *)s.s;
+	size_t n = *p < 0x80 ? 1 : *p < 0xc2 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf5 ? 4 : 0;
+
+	if (n > s.n)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
+	    (*p == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+/* Clients may send any bytes, and a cut may fall into a character; JSON is UTF-8 all the same. */
+static int put_text(struct buf *out, struct str s)
+{
+	int err = buf_puts(out, STR("\""));
+
+	while (s.n && !err) {
+		size_t good = 0, n;
+
+		while (good < s.n && (n = utf8_bytes(str_skip(s, good))))
+			good += n;
+		err = buf_json_escape(out, (struct str){ s.s, good });
+		if (!err && good < s.n)
+			err = buf_puts(out, STR("\xef\xbf\xbd"));
+		s = str_skip(s, good + 1);
+	}
+	return err ? err : buf_puts(out, STR("\""));
+}
 
 static int put_value(sqlite3_stmt *st, int i, struct buf *out)
 {
@@ -67,8 +112,8 @@ static int put_value(sqlite3_stmt *st, int i, struct buf *out)
 	case SQLITE_NULL:
 		return buf_puts(out, STR("null"));
 	default:
-		return buf_json_string(out, (struct str){ (const char *)sqlite3_column_text(st, i),
-							  (size_t)sqlite3_column_bytes(st, i) });
+		return put_text(out, (struct str){ (const char *)sqlite3_column_text(st, i),
+						   (size_t)sqlite3_column_bytes(st, i) });
 	}
 }
 
@@ -152,7 +197,7 @@ static int query_usage(struct ledger *l, const struct query *q, struct buf *out)
 {
 	const struct grouping *g = NULL;
 	sqlite3_stmt *st;
-	char sql[3072];
+	char sql[4096];
 
 	for (size_t i = 0; i < ARRAY_SIZE(groupings); i++)
 		if (!strcmp(groupings[i].by, q->by))
@@ -294,35 +339,53 @@ static const char *outcome_word(unsigned i)
 	return outcome_name((enum outcome)i);
 }
 
+/* False when one is there that cannot be taken: without its filter the answer would be another one. */
+static bool read_words(const cJSON *json, struct query *q)
+{
+	const struct {
+		const char *name;
+		char *to;
+		size_t size;
+	} words[] = {
+		{ "op", q->op, sizeof(q->op) },		     { "by", q->by, sizeof(q->by) },
+		{ "cgroup", q->cgroup, sizeof(q->cgroup) },  { "tag", q->tag, sizeof(q->tag) },
+		{ "meaning", q->meaning, sizeof(q->meaning) }, { "outcome", q->outcome, sizeof(q->outcome) },
+		{ "model", q->model, sizeof(q->model) },     { "provider", q->provider, sizeof(q->provider) },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (!json_string(json, words[i].name, words[i].to, words[i].size) &&
+		    cJSON_HasObjectItem(json, words[i].name) && !cJSON_IsNull(cJSON_GetObjectItem(json, words[i].name)))
+			return false;
+	return true;
+}
+
 int ledger_query(struct ledger *l, struct str request, struct buf *out)
 {
 	struct query q = { .until_ns = INT64_MAX, .limit = ROWS_DEFAULT, .by = "cgroup" };
-	char op[16] = "";
+	bool fits;
 	cJSON *json = json_parse(request);
 	int err = -ENOENT;
 
 	if (!json)
 		return put_error(out, "the query is not a JSON object");
-	json_string(json, "op", op, sizeof(op));
-	json_string(json, "by", q.by, sizeof(q.by));
-	json_string(json, "cgroup", q.cgroup, sizeof(q.cgroup));
-	json_string(json, "tag", q.tag, sizeof(q.tag));
-	json_string(json, "meaning", q.meaning, sizeof(q.meaning));
-	json_string(json, "outcome", q.outcome, sizeof(q.outcome));
-	json_string(json, "model", q.model, sizeof(q.model));
-	json_string(json, "provider", q.provider, sizeof(q.provider));
+	fits = read_words(json, &q);
 	json_int(json, "since_ns", &q.since_ns);
 	json_int(json, "until_ns", &q.until_ns);
 	json_int(json, "limit", &q.limit);
 	json_int(json, "id", &q.id);
 	cJSON_Delete(json);
+	if (!fits)
+		return put_error(out, "a word of the query is too long, or is no text");
+	q.since_ns = MIN(MAX(q.since_ns, (int64_t)0), (int64_t)TIME_MAX_NS);
+	q.until_ns = MIN(MAX(q.until_ns, (int64_t)0), (int64_t)TIME_MAX_NS);
 	q.limit = q.limit < 1 || q.limit > ROWS_MAX ? ROWS_MAX : q.limit;
 	if (!word_to_number(q.meaning, sizeof(q.meaning), MEANING_MAX, meaning_word))
 		return put_error(out, "the kind of a tool call is one of shell, file, search, web, mcp, other");
 	if (!word_to_number(q.outcome, sizeof(q.outcome), OUTCOME_MAX, outcome_word))
 		return put_error(out, "there is no such outcome; see sallyport-log(1)");
 	for (size_t i = 0; i < ARRAY_SIZE(ops); i++)
-		if (!strcmp(ops[i].op, op))
+		if (!strcmp(ops[i].op, q.op))
 			err = ops[i].fn(l, &q, out);
 	return err == -ENOENT ? put_error(out, "there is no such query; are both programs of one version?") : err;
 }

@@ -26,6 +26,8 @@ struct live;
 /* Maps the file for `slots` requests; -EPROTO: of another version. The descriptor stays the caller's. */
 int live_open(int fd, uint32_t slots, struct live **ret);
 void live_close(struct live *l);
+/* The number that the worker gave out last, over its restarts; 0: none. */
+uint64_t *live_last_id(struct live *l);
 /* A free slot, or NULL. It counts as taken once live_begin() was called on it. */
 struct live_slot *live_take(struct live *l);
 /* The record is whole: from here on a crash keeps it. */

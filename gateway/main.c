@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -20,10 +21,21 @@
 /* Accepts of one event before others get their turn. */
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE_NS (50 * NSEC_PER_MSEC)
+/* Rationale: doors, journal, resolver, idle connections to some providers. */
+#define FILES_RESERVE 200
 
 static struct gateway gateway;
 
 /* ------------------------------------------------------------------ doors */
+
+static void on_door(void *arg, uint32_t events);
+
+static void door_watch(struct door *d)
+{
+	for (unsigned k = 0; k < d->n_fds; k++)
+		if (!d->watches[k].slot)
+			loop_watch(&d->gw->loop, &d->watches[k], d->fds[k], EPOLLIN | EPOLLEXCLUSIVE, on_door, d);
+}
 
 static void accept_resume(void *arg)
 {
@@ -31,17 +43,19 @@ static void accept_resume(void *arg)
 
 	gw->accept_paused = false;
 	for (unsigned i = 0; i < gw->n_doors; i++)
-		for (unsigned k = 0; k < gw->doors[i]->n_fds; k++)
-			loop_rewatch(&gw->loop, &gw->doors[i]->watches[k], EPOLLIN);
+		door_watch(gw->doors[i]);
 }
 
-/* Too many connections or descriptors: the backlog holds the others for a moment. */
+/*
+ * Too many connections or descriptors: the backlog holds the others for a moment. An exclusive watch cannot be
+ * changed (epoll_ctl(2)), only taken away.
+ */
 static void accept_pause(struct gateway *gw)
 {
 	gw->accept_paused = true;
 	for (unsigned i = 0; i < gw->n_doors; i++)
 		for (unsigned k = 0; k < gw->doors[i]->n_fds; k++)
-			loop_rewatch(&gw->loop, &gw->doors[i]->watches[k], 0);
+			loop_unwatch(&gw->loop, &gw->doors[i]->watches[k]);
 	loop_timer(&gw->loop, &gw->accept_timer, gw->loop.now_ns + ACCEPT_PAUSE_NS, accept_resume, gw);
 }
 
@@ -104,8 +118,9 @@ static void on_msg_door(void *arg, struct ipc_message *m)
 	d->netns_cookie = msg->netns_cookie;
 	for (unsigned i = 0; i < m->n_fds && i < ARRAY_SIZE(d->fds); i++) {
 		d->fds[d->n_fds++] = TAKE_FD(m->fds[i]);
-		loop_watch(&gw->loop, &d->watches[i], d->fds[i], EPOLLIN | EPOLLEXCLUSIVE, on_door, d);
 	}
+	if (!gw->accept_paused)
+		door_watch(d);
 	gw->doors[gw->n_doors++] = d;
 }
 
@@ -276,8 +291,30 @@ static void after_batch(void *arg)
 	request_reap(gw);
 	conn_reap(gw);
 	upstream_reap(gw->upstream);
-	if (gw->stopping && !gw->n_requests)
+	if (gw->stopping && !gw->n_requests && !conn_any_sending(gw))
 		gw->loop.stop = true;
+}
+
+/*
+ * Each connection may need a second descriptor, of its provider: accepting stops before connecting fails.
+ */
+static void bound_connections(struct gateway *gw)
+{
+	struct rlimit files;
+	rlim_t reserve = FILES_RESERVE;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return;
+	if (files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	files.rlim_cur = files.rlim_cur > 2 * reserve ? (files.rlim_cur - reserve) / 2 : files.rlim_cur / 4;
+	if (files.rlim_cur < gw->config->client.max_connections) {
+		gw->config->client.max_connections = (uint32_t)MAX(files.rlim_cur, (rlim_t)1);
+		log_warn("client.max_connections is %u for a worker: raise LimitNOFILE of the service for more",
+			 (unsigned)gw->config->client.max_connections);
+	}
 }
 
 static void open_shared(struct gateway *gw, const struct msg_setup *setup, int fds[4])
@@ -299,6 +336,9 @@ static void open_shared(struct gateway *gw, const struct msg_setup *setup, int f
 	if (err)
 		die("the shared state of worker %u cannot be opened: %s; it may be of another version", gw->worker,
 		    errno_text(err));
+	/* A clock that was days ahead once must not date all later requests. */
+	if (*live_last_id(gw->live) >> 20 > gw->loop.wall_ns / NSEC_PER_MSEC + 86400000)
+		*live_last_id(gw->live) = 0;
 }
 
 int gateway_main(int argc, char **argv)
@@ -334,6 +374,7 @@ int gateway_main(int argc, char **argv)
 	if (upstream_new(&gw->loop, gw->config, gw->tls, &gw->upstream) < 0 ||
 	    loop_watch(&gw->loop, &gw->channel_watch, gw->channel, EPOLLIN, on_channel, gw) < 0)
 		die("the worker cannot be set up: out of memory or descriptors");
+	bound_connections(gw);
 	gw->loop.after_batch = after_batch;
 	gw->loop.after_arg = gw;
 	isolate_syscalls(allowed_syscalls, ARRAY_SIZE(allowed_syscalls));

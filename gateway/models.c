@@ -91,6 +91,7 @@ void models_answer(struct request *r)
 	struct conn *c = r->conn;
 	struct buf body;
 	struct listing l = { .r = r, .out = &body, .format = r->route.format };
+	size_t was = buf_len(&c->out);
 
 	if (!who.n_tags) {
 		request_deny(r, OUTCOME_DENIED_UNLABELLED,
@@ -115,6 +116,7 @@ void models_answer(struct request *r)
 		l.err = buf_puts(&c->out, buf_str(&body));
 	buf_fini(&body);
 	if (l.err) {
+		c->out.end = c->out.start + was; /* no head without its body */
 		request_deny(r, OUTCOME_OVERLOADED, "Sallyport: the list of models is too long.");
 		return;
 	}

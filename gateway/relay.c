@@ -19,6 +19,10 @@
 #define RELAY_READS 4
 /* Rationale: a drained answer nobody waits for may not run for hours. */
 #define DRAIN_MAX_NS (600 * NSEC_PER_SEC)
+/* Writes of one event before others get their turn. */
+#define RELAY_WRITES 4
+/* Rationale: one 100 and a few 103; more is a provider that never answers. */
+#define INTERIM_MAX 16
 
 static void relay_next(struct request *r);
 static void relay_timeout(void *arg);
@@ -31,6 +35,8 @@ static const struct policy_provider *provider_of(const struct request *r)
 static void relay_deadline(struct request *r, uint64_t after_ns)
 {
 	r->deadline_ns = r->gw->loop.now_ns + after_ns;
+	if (r->drain_until_ns)
+		r->deadline_ns = MIN(r->deadline_ns, r->drain_until_ns);
 	if (!r->timer.index || r->timer.at_ns > r->deadline_ns)
 		loop_timer(&r->gw->loop, &r->timer, r->deadline_ns, relay_timeout, r);
 }
@@ -194,7 +200,7 @@ static void relay_build_pieces(struct request *r, const struct edit *edits, unsi
  * "provider/model" in the body becomes "model"; a chat stream is asked for its usage. Both only in a body
  * that is not compressed. Sorted by position.
  */
-static unsigned relay_edits(struct request *r, struct edit edits[2])
+static unsigned relay_edits(struct request *r, struct edit edits[REQUEST_EDITS_MAX])
 {
 	const struct req_facts *f = r->facts;
 	size_t prefix = r->model.n - r->verdict.model.n;
@@ -221,7 +227,7 @@ static unsigned relay_edits(struct request *r, struct edit edits[2])
 
 static int relay_build(struct request *r)
 {
-	struct edit edits[2];
+	struct edit edits[REQUEST_EDITS_MAX];
 	size_t body_bytes = 0;
 	int err;
 
@@ -239,23 +245,26 @@ static int relay_build(struct request *r)
 	return err;
 }
 
-/* Sends what is left; 0 when all went, -EAGAIN, or what broke. */
+/* Sends what is left; 0 when all went, -EAGAIN (also: others get their turn), or what broke. */
 static int relay_send(struct request *r)
 {
-	while (r->sent < r->to_send) {
+	for (int i = 0; r->sent < r->to_send; i++) {
 		struct iovec iov[ARRAY_SIZE(r->pieces) + 2];
 		size_t skip = r->sent;
 		int n = 0;
 		ssize_t put;
 
+		if (i == RELAY_WRITES)
+			return -EAGAIN;
 		iov[n++] = (struct iovec){ buf_head(&r->up_head), buf_len(&r->up_head) };
-		for (unsigned i = 0; i < r->n_pieces; i++)
-			iov[n++] = r->pieces[i];
-		for (int i = 0; i < n; i++) {
-			size_t cut = MIN(skip, iov[i].iov_len);
+		for (unsigned k = 0; k < r->n_pieces; k++)
+			iov[n++] = r->pieces[k];
+		for (int k = 0; k < n; k++) {
+			size_t cut = MIN(skip, iov[k].iov_len);
 
-			iov[i].iov_base = (char *)iov[i].iov_base + cut;
-			iov[i].iov_len -= cut;
+			if (cut) /* an empty piece may have no address */
+				iov[k].iov_base = (char *)iov[k].iov_base + cut;
+			iov[k].iov_len -= cut;
 			skip -= cut;
 		}
 		put = upstream_writev(r->up, iov, n);
@@ -378,7 +387,7 @@ static void answer_choose_mode(struct request *r, const struct http_head *head)
 
 	if (head->status >= 400)
 		r->mode = RELAY_HOLD;
-	else if (old_client && head->body != HTTP_BODY_LENGTH)
+	else if (old_client && (head->body != HTTP_BODY_LENGTH || r->strip_on))
 		r->mode = RELAY_PLAIN;
 	else if (r->strip_on || head->body == HTTP_BODY_EOF)
 		r->mode = RELAY_CHUNK;
@@ -425,29 +434,44 @@ static bool answer_refused(struct request *r, int status)
 	return false;
 }
 
-/* 1: go on with the body; 0: more is needed, or the request is over. */
+/* The final head at the front of *in, which is advanced over it and over interim ones (1xx). 1, HTTP_MORE, HTTP_BAD. */
+static int answer_parse_head(struct request *r, struct str *in, struct http_head *head)
+{
+	for (;;) {
+		const char *why = NULL;
+		int n = http_parse_response(*in, str_eq(r->head.method, STR("HEAD")), head, &why);
+
+		if (n <= 0)
+			return n;
+		if (head->status == 101 || (head->status < 200 && ++r->n_interim > INTERIM_MAX))
+			return HTTP_BAD;
+		*in = str_skip(*in, (size_t)n);
+		if (head->status >= 200)
+			return 1;
+	}
+}
+
+enum { HEAD_DONE, HEAD_MORE, HEAD_OVER };
+
+/* HEAD_DONE: go on with the body; HEAD_OVER: the request ended, or is with another candidate now. */
 static int answer_head(struct request *r, struct str *in)
 {
 	struct http_head head;
 	struct conn *c = r->conn;
 	struct str coding;
-	const char *why = NULL;
-	int n = http_parse_response(*in, str_eq(r->head.method, STR("HEAD")), &head, &why);
+	int n = answer_parse_head(r, in, &head);
 	int err;
 
 	if (n == HTTP_MORE)
-		return 0;
-	if (n == HTTP_BAD || head.status == 101) {
+		return HEAD_MORE;
+	if (n == HTTP_BAD) {
 		relay_broke(r, OUTCOME_UPSTREAM_BROKE, "answered with something that is not HTTP");
-		return 0;
+		return HEAD_OVER;
 	}
-	*in = str_skip(*in, (size_t)n);
-	if (head.status < 200)
-		return answer_head(r, in);
 	r->answer_status = head.status;
 	r->first_byte_ns = r->gw->loop.now_ns;
 	if (answer_refused(r, head.status))
-		return 0;
+		return HEAD_OVER;
 	r->answer_framing = head.body;
 	r->answer_left = head.length;
 	r->answer_keep_alive = head.keep_alive;
@@ -475,9 +499,9 @@ static int answer_head(struct request *r, struct str *in)
 	}
 	if (err) {
 		relay_broke(r, OUTCOME_UPSTREAM_BROKE, "answered with a head that is too long");
-		return 0;
+		return HEAD_OVER;
 	}
-	return 1;
+	return HEAD_DONE;
 }
 
 /* ------------------------------------------------------------------ the answer's body */
@@ -507,10 +531,10 @@ static int answer_payload(struct request *r, struct str piece, struct tapped *t)
 		on_answer_decoded(t, piece.s, piece.n);
 	else if (decoder_feed(r->answer_decoder, piece.s, piece.n, on_answer_decoded, t) < 0)
 		log_debug("an answer is not of its content-encoding id=sp_%016" PRIx64, r->id);
-	if (r->mode == RELAY_HOLD)
-		return buf_append(&r->held, piece.s, piece.n);
 	if (r->mode == RELAY_RAW || !c)
 		return 0;
+	if (r->mode == RELAY_HOLD)
+		return buf_append(&r->held, piece.s, piece.n);
 	if (r->mode == RELAY_PLAIN && !r->strip_on)
 		return buf_puts(&c->out, piece);
 	if (r->strip_on) {
@@ -620,7 +644,8 @@ static void relay_complete(struct request *r, bool clean, struct str last)
 {
 	struct conn *c = r->conn;
 
-	upstream_put(TAKE_PTR(r->up), clean && r->answer_keep_alive);
+	/* Where the answer came before the request was all sent, the rest of it would be read as the next one. */
+	upstream_put(TAKE_PTR(r->up), clean && r->answer_keep_alive && r->sent == r->to_send && !r->send_broke);
 	request_record(r, answer_outcome(r));
 	if (c && last.n) {
 		int err = conn_send(c, last.s, last.n);
@@ -645,6 +670,7 @@ static int relay_body(struct request *r, struct str in)
 	enum http_piece what = answer_walk(r, &in, &t, &err);
 
 	if (what == PIECE_BAD) {
+		r->answer_chunked.state = CHUNK_DATA; /* the client's view ends somewhere before: no event fits in */
 		relay_broke(r, OUTCOME_UPSTREAM_BROKE, "sent malformed chunks");
 		return 1;
 	}
@@ -656,6 +682,7 @@ static int relay_body(struct request *r, struct str in)
 	if (err == -EPIPE || (c && r->conn != c))
 		return 1; /* the client left, and took the request along */
 	if (err) {
+		r->answer_chunked.state = CHUNK_DATA;
 		relay_broke(r, OUTCOME_UPSTREAM_BROKE, "sent more than could be held");
 		return 1;
 	}
@@ -680,14 +707,20 @@ static int relay_bytes(struct request *r, struct str in)
 		}
 		in = buf_str(&r->up_in);
 	}
-	if (answer_head(r, &in))
+	switch (answer_head(r, &in)) {
+	case HEAD_DONE:
 		return relay_body(r, in);
-	if (r->state != REQUEST_ANSWER_HEAD || !r->up)
+	case HEAD_OVER:
 		return 1;
-	if (!buf_len(&r->up_in))
-		return buf_append(&r->up_in, in.s, in.n) < 0;
-	buf_consume(&r->up_in, buf_len(&r->up_in) - in.n);
-	return 0;
+	}
+	if (buf_len(&r->up_in)) {
+		buf_consume(&r->up_in, buf_len(&r->up_in) - in.n);
+		return 0;
+	}
+	if (buf_append(&r->up_in, in.s, in.n) == 0)
+		return 0;
+	relay_broke(r, OUTCOME_UPSTREAM_BROKE, "answered with a head that is too long");
+	return 1;
 }
 
 /* The provider closed: the end of an unframed answer, or a broken one. */
@@ -702,7 +735,14 @@ static void relay_eof(struct request *r, int err)
 	}
 	relay_broke(r, OUTCOME_UPSTREAM_BROKE,
 		    r->state == REQUEST_ANSWER_BODY ? "broke the answer off in the middle" :
+		    r->send_broke		    ? "closed the connection while the request was sent" :
 						      "closed the connection without an answer");
+}
+
+/* Some of the request is still to be sent. */
+static bool relay_sending(const struct request *r)
+{
+	return r->sent < r->to_send && !r->send_broke;
 }
 
 static void on_readable(void *arg)
@@ -710,6 +750,8 @@ static void on_readable(void *arg)
 	struct request *r = arg;
 	struct upstream_conn *up = r->up;
 
+	if (r->paused)
+		return;
 	for (int i = 0; i < RELAY_READS || upstream_pending(up); i++) {
 		ssize_t n = upstream_read(up, r->gw->scratch, SCRATCH_BYTES);
 
@@ -719,12 +761,14 @@ static void on_readable(void *arg)
 			relay_eof(r, (int)n);
 			return;
 		}
-		relay_deadline(r, r->gw->config->upstream.idle_timeout_ns);
 		/* An answer before the request is all sent: the provider refuses the rest of it. */
 		if (r->state == REQUEST_ASKING)
 			r->state = REQUEST_ANSWER_HEAD;
 		if (relay_bytes(r, (struct str){ r->gw->scratch, (size_t)n }))
 			return;
+		/* Parts of a head do not count as a first byte. */
+		if (r->state == REQUEST_ANSWER_BODY)
+			relay_deadline(r, r->gw->config->upstream.idle_timeout_ns);
 		if (r->conn && conn_full(r->conn)) {
 			r->paused = true;
 			upstream_want(up, false, false);
@@ -740,28 +784,50 @@ void relay_resume(struct request *r)
 	if (!r->up || r->state != REQUEST_ANSWER_BODY)
 		return;
 	r->paused = false;
-	relay_deadline(r, r->conn ? r->gw->config->upstream.idle_timeout_ns : DRAIN_MAX_NS);
-	upstream_want(r->up, true, false);
+	relay_deadline(r, r->gw->config->upstream.idle_timeout_ns);
+	upstream_want(r->up, true, relay_sending(r));
 	if (upstream_pending(r->up))
 		on_readable(r);
 }
 
+bool relay_drain(struct request *r)
+{
+	bool asked = r->state == REQUEST_ANSWER_BODY || (r->state == REQUEST_ANSWER_HEAD && !relay_sending(r));
+
+	if (!asked || !r->up)
+		return false;
+	r->drain_until_ns = r->gw->loop.now_ns + DRAIN_MAX_NS;
+	if (r->state == REQUEST_ANSWER_BODY)
+		relay_resume(r);
+	return true;
+}
+
 static void relay_push(struct request *r)
 {
-	int err = relay_send(r);
+	size_t was = r->sent;
+	int err = relay_sending(r) ? relay_send(r) : 0;
 
+	if (err && err != -EAGAIN && !r->sent && r->pooled) {
+		/* It was closed while it lay in the pool: nothing was asked on it. */
+		upstream_put(TAKE_PTR(r->up), false);
+		relay_next(r);
+		return;
+	}
+	if (r->sent)
+		account_dispatched(r);
 	if (err == -EAGAIN) {
-		upstream_want(r->up, true, true);
+		upstream_want(r->up, !r->paused, true);
+		if (r->state == REQUEST_ASKING && r->sent > was)
+			relay_deadline(r, r->gw->config->upstream.first_byte_timeout_ns);
 		return;
 	}
-	if (err) {
-		relay_broke(r, OUTCOME_UPSTREAM_BROKE, "closed the connection while the request was sent");
-		return;
-	}
+	/* It takes no more, but may have said why before it closed ("too large"): what it said is read first. */
+	r->send_broke = err;
 	explicit_bzero(buf_head(&r->up_head), buf_len(&r->up_head));
-	if (r->state == REQUEST_ASKING)
-		r->state = REQUEST_ANSWER_HEAD;
-	upstream_want(r->up, true, false);
+	upstream_want(r->up, !r->paused, false);
+	if (r->state != REQUEST_ASKING)
+		return;
+	r->state = REQUEST_ANSWER_HEAD;
 	relay_deadline(r, r->gw->config->upstream.first_byte_timeout_ns);
 }
 
@@ -800,12 +866,26 @@ static bool key_usable(const struct request *r, const struct policy_provider *p)
 	return key->secret && !(key->bad && r->candidate + 1 < r->verdict.n_candidates);
 }
 
+/* What an earlier candidate has left behind. */
+static void relay_forget_answer(struct request *r)
+{
+	buf_reset(&r->up_in, HTTP_HEAD_MAX);
+	r->answer_status = 0;
+	r->first_byte_ns = 0;
+	r->n_interim = 0;
+	r->send_broke = false;
+	if (r->strip_on)
+		sse_strip_fini(&r->strip);
+	r->strip_on = false;
+}
+
 static void relay_next(struct request *r)
 {
 	const struct policy_provider *p;
 	bool ready = false;
 	int err;
 
+	relay_forget_answer(r);
 	r->provider = r->verdict.candidates[r->candidate];
 	p = provider_of(r);
 	if (!key_usable(r, p)) {
@@ -823,6 +903,7 @@ static void relay_next(struct request *r)
 		return;
 	}
 	r->state = REQUEST_ASKING;
+	r->pooled = ready;
 	/* The connect has its own time limit; this one is behind it. */
 	relay_deadline(r, r->gw->config->upstream.first_byte_timeout_ns + r->gw->config->upstream.connect_timeout_ns);
 	if (ready)

@@ -15,18 +15,27 @@
 #define BODY_KEPT_BYTES (160u << 10)
 /* Free requests that keep such memory. */
 #define BODIES_KEPT_MAX 64
+/* Of one worker in a millisecond. */
+#define REQUEST_IDS (1u << 14)
 /* A coded request body may unfold this much (Codex' zstd is about 6:1). */
 #define BODY_RATIO_MAX 200
 
 /* ------------------------------------------------------------------ life */
 
-/* Milliseconds since the epoch, the worker and a count: unique over workers and restarts. */
+/*
+ * Milliseconds since the epoch, the worker and a count: unique over workers and restarts, also when the clock
+ * steps back, since the last one lies in shared memory.
+ */
 static uint64_t request_id(struct gateway *gw)
 {
 	uint64_t id = gw->loop.wall_ns / NSEC_PER_MSEC << 20 | (uint64_t)gw->worker << 14;
+	uint64_t *last = live_last_id(gw->live), next = *last + 1;
 
-	gw->last_id = MAX(gw->last_id + 1, id);
-	return gw->last_id;
+	/* A count that is full goes on in the next millisecond, not among the numbers of the next worker. */
+	if (!(next & (REQUEST_IDS - 1)))
+		next = ((next - 1) >> 20 << 20) + (1u << 20) + ((uint64_t)gw->worker << 14);
+	*last = MAX(next, id);
+	return *last;
 }
 
 static struct request *request_new(struct conn *c)
@@ -54,6 +63,7 @@ static struct request *request_new(struct conn *c)
 	if (!r->answer_tap)
 		r->answer_tap = resp_tap_new();
 	if (!r->tap || !r->answer_tap) {
+		buf_fini(&r->body);
 		req_tap_free(r->tap);
 		resp_tap_free(r->answer_tap);
 		free(r);
@@ -160,11 +170,8 @@ void request_client_gone(struct request *r)
 		return;
 	}
 	if (!r->recorded && r->rules && policy_provider(r->rules->policy, r->provider)->drain_on_disconnect &&
-	    r->state == REQUEST_ANSWER_BODY) {
-		r->paused = false;
-		relay_resume(r);
+	    relay_drain(r))
 		return;
-	}
 	snprintf(r->why, sizeof(r->why), "the client left");
 	request_finish(r, OUTCOME_CLIENT_GONE);
 }
@@ -198,20 +205,28 @@ struct policy_facts request_facts(const struct request *r)
 				      .container = str_of(label->box.container) };
 }
 
-/* Counts without a stamp, or with a peer that is not who the stamp says. */
+/* Refuses one without a stamp, or with a peer that is not who the stamp says. */
+static void deny_unattested(struct request *r)
+{
+	if (!r->conn->stamped)
+		account_event(r->gw, r->conn, "unstamped", "a connection without a stamp was refused");
+	else
+		account_event(r->gw, r->conn, "stamp-differs",
+			      "the process behind a connection is not of the cgroup of its stamp; refused");
+	request_deny(r, OUTCOME_DENIED_UNSTAMPED,
+		     "Sallyport: this process is in no labelled sandbox, so the gateway does not know it; start it with `sallyport run --tag tag:NAME -- COMMAND`, or ask the operator for `sallyport label pid:N tag:NAME`.");
+}
+
+/* False: answered. */
 static bool request_attested(struct request *r)
 {
 	struct conn *c = r->conn;
 
 	if (!c->stamped || c->stamp.peer == STAMP_PEER_UNKNOWN)
 		conn_read_stamp(c);
-	if (!c->stamped)
-		account_event(r->gw, c, "unstamped", "a connection without a stamp was refused");
-	else if (c->stamp.peer == STAMP_PEER_DIFFERS)
-		account_event(r->gw, c, "stamp-differs",
-			      "the process behind a connection is not of the cgroup of its stamp; refused");
-	else
+	if (c->stamped && c->stamp.peer != STAMP_PEER_DIFFERS)
 		return true;
+	deny_unattested(r);
 	return false;
 }
 
@@ -361,6 +376,13 @@ void request_head(struct conn *c, const struct http_head *head, struct str bytes
 		return;
 	}
 	client_name(http_header_get(&r->head, "user-agent"), r->client, sizeof(r->client));
+	if (!c->stamped)
+		conn_read_stamp(c);
+	if (!c->stamped) {
+		/* Nobody knows this client: its body is not worth the memory. */
+		deny_unattested(r);
+		return;
+	}
 	request_find_session(r);
 	req_tap_start(r->tap, r->route.format);
 	if (!request_bounds(r))
@@ -512,8 +534,7 @@ static void request_find_model(struct request *r)
 static bool request_sound(struct request *r)
 {
 	if (!request_attested(r)) {
-		request_deny(r, OUTCOME_DENIED_UNSTAMPED,
-			     "Sallyport: this process is in no labelled sandbox, so the gateway does not know it; start it with `sallyport run --tag tag:NAME -- COMMAND`, or ask the operator for `sallyport label pid:N tag:NAME`.");
+		/* answered */
 	} else if (r->route.kind == ROUTE_PROBE) {
 		answer_probe(r);
 	} else if (!r->rules) {

@@ -18,6 +18,9 @@
 #include "gateway/route.h"
 #include "gateway/sse_strip.h"
 
+/* The model's prefix, and the wish for usage. */
+#define REQUEST_EDITS_MAX 2
+
 enum request_state {
 	REQUEST_READ,
 	REQUEST_ASKING,      /* connecting or sending */
@@ -75,11 +78,14 @@ struct request {
 	/* the provider */
 	struct upstream_conn *up;
 	struct buf up_head; /* holds the key: zeroed */
-	struct iovec pieces[4];
+	struct iovec pieces[2 * REQUEST_EDITS_MAX + 1];
 	unsigned n_pieces;
 	size_t to_send, sent;
+	bool pooled;     /* the connection was used before */
+	bool send_broke; /* the provider takes no more of the request; it may still answer */
 	struct timer timer;
 	uint64_t deadline_ns;
+	uint64_t drain_until_ns; /* the client left and the answer is read to its end until then; 0: no */
 
 	/* the answer */
 	struct buf up_in;
@@ -96,7 +102,7 @@ struct request {
 	struct buf held_text; /* decoded */
 	int answer_status;
 	bool answer_keep_alive, answer_begun, answer_sse, answer_ended, paused;
-	unsigned n_calls;
+	unsigned n_calls, n_interim;
 };
 
 /* A head is whole: `bytes` is all of it, and is copied. `more` tells that some of the body is there too. */
@@ -131,12 +137,16 @@ void relay_start(struct request *r);
 void relay_cancel(struct request *r);
 /* The client has room again. */
 void relay_resume(struct request *r);
+/* The client left, and the provider bills the whole answer anyway: it is read to its end. False: it cannot be. */
+bool relay_drain(struct request *r);
 
 /* account.c */
 /* Begins the record in shared memory. -ENOSPC: our bounds. */
 int account_begin(struct request *r);
 /* Reserves in every bucket for this provider; on refusal denies and returns false. */
 bool account_reserve(struct request *r);
+/* Something was sent to the provider: it counts as a request even if this process dies now. */
+void account_dispatched(struct request *r);
 /* What the tap has seen so far goes to shared memory. */
 void account_progress(struct request *r);
 /* Journal, settlement, slot. */

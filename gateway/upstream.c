@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. A connection goes RESOLVING -> CONNECTING -> (PROXY) -> (TLS) -> BUSY; BUSY and IDLE
- * alternate while it is reused. Addresses are tried in order within one connect timeout. An idle
+ * alternate while it is reused. Addresses are tried in order within one connect timeout, which they share: one
+ * that swallows everything leaves time for the others. An idle
  * connection stays watched: any event on it closes it. Closing takes it off the lists at once; the memory
  * is freed after the batch, since a stale event may still name it.
  */
@@ -50,7 +51,8 @@ struct upstream_conn {
 	enum upstream_state state;
 	int fd;
 	struct watch watch;
-	struct timer timer; /* connect timeout, then idle */
+	struct timer timer; /* of one address, then idle */
+	uint64_t deadline_ns; /* connect timeout */
 	struct tls *tls;
 	const struct upstream_events *events;
 	void *arg;
@@ -155,6 +157,8 @@ static void conn_fail(struct upstream_conn *c, int err, const char *why)
 
 static void on_event(void *arg, uint32_t events);
 static void conn_try(struct upstream_conn *c);
+static void conn_try_next(struct upstream_conn *c, const char *why);
+static void on_timeout(void *arg);
 
 static bool via_proxy(const struct upstream_conn *c)
 {
@@ -197,8 +201,12 @@ static void conn_start_tls(struct upstream_conn *c)
 static void conn_start_proxy(struct upstream_conn *c)
 {
 	char head[700];
-	int n = snprintf(head, sizeof(head), "CONNECT %s:%u HTTP/1.1\r\nHost: %s:%u\r\n\r\n", c->ep->host,
-			 c->ep->port, c->ep->host, c->ep->port);
+	bool v6 = strchr(c->ep->host, ':');
+	char name[sizeof(c->ep->host) + 10];
+	int n;
+
+	snprintf(name, sizeof(name), "%s%s%s:%u", v6 ? "[" : "", c->ep->host, v6 ? "]" : "", c->ep->port);
+	n = snprintf(head, sizeof(head), "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", name, name);
 
 	c->state = UP_PROXY;
 	buf_init(&c->proxy, HTTP_HEAD_MAX);
@@ -251,13 +259,11 @@ static void on_connected(struct upstream_conn *c)
 
 	getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len);
 	if (err) {
-		snprintf(c->why, sizeof(c->why), "%s", errno_text(err));
-		loop_unwatch(c->u->loop, &c->watch);
-		close(TAKE_FD(c->fd));
-		c->addr++;
-		conn_try(c);
+		conn_try_next(c, errno_text(err));
 		return;
 	}
+	/* Proxy and TLS have what is left of the time. */
+	loop_timer(c->u->loop, &c->timer, c->deadline_ns, on_timeout, c);
 	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (via_proxy(c))
 		conn_start_proxy(c);
@@ -296,6 +302,43 @@ static void on_event(void *arg, uint32_t events)
 	}
 }
 
+/* Closes one connection of a pool, so that a new one can be made; false: there is none. */
+static bool pool_give_up_one(struct upstream *u)
+{
+	for (struct endpoint *ep = u->endpoints; ep; ep = ep->next)
+		if (ep->idle) {
+			conn_close(ep->idle);
+			return true;
+		}
+	return false;
+}
+
+static int conn_socket(struct upstream *u, int family)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && pool_give_up_one(u))
+		fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return fd;
+}
+
+/* The time of the address being tried: an equal part of what is left. */
+static void conn_try_timer(struct upstream_conn *c)
+{
+	uint64_t now = c->u->loop->now_ns, left = c->deadline_ns > now ? c->deadline_ns - now : 0;
+
+	loop_timer(c->u->loop, &c->timer, now + left / (c->addrs.n - c->addr), on_timeout, c);
+}
+
+static void conn_try_next(struct upstream_conn *c, const char *why)
+{
+	snprintf(c->why, sizeof(c->why), "%s", why);
+	loop_unwatch(c->u->loop, &c->watch);
+	close(TAKE_FD(c->fd));
+	c->addr++;
+	conn_try(c);
+}
+
 /* Connects to the next address, or gives up. */
 static void conn_try(struct upstream_conn *c)
 {
@@ -304,15 +347,17 @@ static void conn_try(struct upstream_conn *c)
 		socklen_t len = sa->sa_family == AF_INET ? sizeof(struct sockaddr_in) :
 							   sizeof(struct sockaddr_in6);
 
-		c->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		c->fd = conn_socket(c->u, sa->sa_family);
+		c->state = UP_CONNECTING;
 		if (c->fd < 0) {
-			conn_fail(c, -errno, "no socket could be made for it");
+			conn_fail(c, -errno, "no socket could be made for it: the gateway is out of descriptors");
 			return;
 		}
-		c->state = UP_CONNECTING;
 		if ((connect(c->fd, sa, len) == 0 || errno == EINPROGRESS) &&
-		    loop_watch(c->u->loop, &c->watch, c->fd, EPOLLOUT, on_event, c) == 0)
+		    loop_watch(c->u->loop, &c->watch, c->fd, EPOLLOUT, on_event, c) == 0) {
+			conn_try_timer(c);
 			return;
+		}
 		snprintf(c->why, sizeof(c->why), "%s", errno_text(errno));
 		close(TAKE_FD(c->fd));
 		c->addr++;
@@ -325,6 +370,12 @@ static void on_resolved(void *arg, int err, const struct resolved *result)
 	struct upstream_conn *c = arg;
 
 	if (err) {
+		/* An address of a moment ago is better than none. */
+		if (!via_proxy(c) && c->ep->addrs.n) {
+			c->addrs = c->ep->addrs;
+			conn_try(c);
+			return;
+		}
 		snprintf(c->why, sizeof(c->why), "its name does not resolve: %s", gai_strerror(err));
 		c->state = UP_CONNECTING; /* nothing to forget any more */
 		conn_fail(c, -EHOSTUNREACH, c->why);
@@ -349,8 +400,14 @@ static void on_timeout(void *arg)
 		loop_timer(c->u->loop, &c->timer, c->idle_until_ns, on_timeout, c);
 	else if (c->state == UP_IDLE)
 		conn_close(c);
-	else if (c->state != UP_BUSY) /* busy again: a left-over of its idle time */
-		conn_fail(c, -ETIMEDOUT, "it did not answer within upstream.connect_timeout");
+	else if (c->state == UP_BUSY)
+		return; /* busy again: a left-over of its idle time */
+	else if (c->state == UP_CONNECTING && c->addr + 1 < c->addrs.n)
+		conn_try_next(c, "it did not answer within upstream.connect_timeout");
+	else
+		conn_fail(c, -ETIMEDOUT,
+			  c->state == UP_RESOLVING ? "its name did not resolve within upstream.connect_timeout" :
+						     "it did not answer within upstream.connect_timeout");
 }
 
 static void on_start(void *arg)
@@ -361,7 +418,8 @@ static void on_start(void *arg)
 	const char *host = proxy ? cfg->upstream.proxy_host.s : c->ep->host;
 	uint16_t port = proxy ? cfg->upstream.proxy_port : c->ep->port;
 
-	loop_timer(c->u->loop, &c->timer, c->u->loop->now_ns + cfg->upstream.connect_timeout_ns, on_timeout, c);
+	c->deadline_ns = c->u->loop->now_ns + cfg->upstream.connect_timeout_ns;
+	loop_timer(c->u->loop, &c->timer, c->deadline_ns, on_timeout, c);
 	if (!proxy && c->ep->addrs_until_ns > c->u->loop->now_ns) {
 		c->addrs = c->ep->addrs;
 		conn_try(c);
@@ -428,7 +486,8 @@ void upstream_put(struct upstream_conn *c, bool reusable)
 		return;
 	c->events = NULL;
 	ep = c->ep;
-	if (!reusable || c->state != UP_BUSY || ep->n_idle >= c->u->config->upstream.max_idle_connections) {
+	if (!reusable || c->state != UP_BUSY || upstream_pending(c) ||
+	    ep->n_idle >= c->u->config->upstream.max_idle_connections) {
 		conn_close(c);
 		return;
 	}
@@ -485,5 +544,13 @@ bool upstream_pending(const struct upstream_conn *c)
 
 void upstream_want(struct upstream_conn *c, bool readable, bool writable)
 {
-	loop_rewatch(c->u->loop, &c->watch, (readable ? EPOLLIN : 0u) | (writable ? EPOLLOUT : 0u));
+	uint32_t events = (readable ? EPOLLIN : 0u) | (writable ? EPOLLOUT : 0u);
+
+	/* EPOLLHUP and EPOLLERR cannot be masked: as long as nothing is wanted they would come again and again. */
+	if (!events)
+		loop_unwatch(c->u->loop, &c->watch);
+	else if (c->watch.slot)
+		loop_rewatch(c->u->loop, &c->watch, events);
+	else if (loop_watch(c->u->loop, &c->watch, c->fd, events, on_event, c) < 0)
+		log_limited(LOG_ERR, "a connection to a provider cannot be watched and will time out");
 }

@@ -38,7 +38,10 @@ ssize_t upstream_read(struct upstream_conn *c, void *data, size_t n);
 ssize_t upstream_writev(struct upstream_conn *c, const struct iovec *iov, int n);
 /* True when more can be read without an event. */
 bool upstream_pending(const struct upstream_conn *c);
-/* Which events are wanted: reading is on and writing off after ready. */
+/*
+ * Which events are wanted: reading is on and writing off after ready. With neither nothing comes at all, not
+ * even the news of an end: it waits behind what was not read.
+ */
 void upstream_want(struct upstream_conn *c, bool readable, bool writable);
 /* Frees what was closed in this batch; call after each batch of events. */
 void upstream_reap(struct upstream *u);

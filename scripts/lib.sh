@@ -222,9 +222,9 @@ instance_clean() {
 	local m
 	[ -n "${I_DIR:-}" ] || return 0
 	# Sandboxes first: their processes may hold the doors.
-	for m in box other watched run; do cgroup_remove "$I_CGROOT/$I_NAME-$m"; done
+	for m in "$I_CGROOT/$I_NAME"-*; do cgroup_remove "$m"; done
 	instance_stop
-	cgroup_remove "$I_CGROOT/$I_NAME"
+	for m in "$I_CGROOT/$I_NAME" "$I_CGROOT/$I_NAME"-*; do cgroup_remove "$m"; done
 	rm -rf "$I_PINS"
 	for m in $I_MOUNTS; do umount "$m" 2> /dev/null || umount -l "$m"; done
 	rm -rf "$I_DIR"

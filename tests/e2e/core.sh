@@ -170,7 +170,7 @@ is "run: no such command" "$(sp run --tag tag:e2e -- /no/such/command 2> /dev/nu
 sed 's/"models"/"modles"/' "$I_DIR/policy.hujson" > "$I_DIR/bad.hujson"
 out=$(sp policy check "$I_DIR/bad.hujson" 2>&1)
 has "policy check: file, line and column" "$out" "bad.hujson:3:"
-has "policy check: the nearest key" "$out" '"models"'
+has "policy check: the nearest key" "$out" "did you mean \`models\`"
 cp "$I_DIR/policy.hujson" "$I_DIR/good.hujson"
 cp "$I_DIR/bad.hujson" "$I_DIR/policy.new" && mv "$I_DIR/policy.new" "$I_DIR/policy.hujson"
 policy_error() { sp status --json | jq -r .policy_error | grep -q 'policy.hujson:3:'; }

@@ -133,8 +133,21 @@ static void time_words(void)
 		{ "2026-11-20T10:30:05Z", 1795219200 - 86400 + 37805 },
 		{ "2026-11-20 10:30:05", 1795219200 - 86400 + 37805 },
 	};
-	static const char *const bad[] = { "", "h", "2", "2x", "-2h", "2h ", "99999999999999999999h", "2026-02-31", "2026-13-01",
-					   "2026-11-20T25:00", "2026-11-20T", "2026-11-20x", "1900-01-01", "yesterdy", "20261120" };
+	static const char *const bad[] = { "",
+					   "h",
+					   "2",
+					   "2x",
+					   "-2h",
+					   "2h ",
+					   "99999999999999999999h",
+					   "2026-02-31",
+					   "2026-13-01",
+					   "2026-11-20T25:00",
+					   "2026-11-20T",
+					   "2026-11-20x",
+					   "1900-01-01",
+					   "yesterdy",
+					   "20261120" };
 	uint64_t ns;
 
 	setenv("TZ", "UTC", 1);
@@ -171,9 +184,9 @@ static void clean_text(void)
 	CLEAN("a\0b\x7f", true, "a?b?");
 	CLEAN("h\303\251", true, "h\303\251");
 	CLEAN("h\303\251", false, "h?");
-	CLEAN("\302\233x", true, "?x");			   /* CSI as one character */
-	CLEAN("\342\200\256evil", true, "?evil");	   /* right-to-left override */
-	CLEAN("\300\257 \355\240\200", true, "?? ???");	   /* overlong, surrogate */
+	CLEAN("\302\233x", true, "?x");			/* CSI as one character */
+	CLEAN("\342\200\256evil", true, "?evil");	/* right-to-left override */
+	CLEAN("\300\257 \355\240\200", true, "?? ???"); /* overlong, surrogate */
 	CLEAN("\360\237\230\200\377\342\202", true, "\360\237\230\200???");
 }
 
@@ -182,7 +195,7 @@ static void widths(void)
 	CHECK_INT(format_width(STR("abc")), 3);
 	CHECK_INT(format_width(STR("h\303\251")), 2);
 	CHECK_INT(format_width(STR("\346\227\245\346\234\254")), 4); /* two wide characters */
-	CHECK_INT(format_width(STR("e\314\201")), 1);		      /* combining accent */
+	CHECK_INT(format_width(STR("e\314\201")), 1);		     /* combining accent */
 	CHECK_INT(format_fit(STR("abcdef"), 4, false), 4);
 	CHECK_INT(format_fit(STR("abcdef"), 4, true), 4);
 	CHECK_INT(format_fit(STR("abc"), 10, true), 3);
@@ -191,4 +204,5 @@ static void widths(void)
 	CHECK_INT(format_fit(STR("abc"), 0, false), 0);
 }
 
-TESTS(T(numbers), T(dollars), T(sizes_and_durations), T(times), T(time_words), T(clean_text), T(widths))
+TESTS(T(numbers), T(dollars), T(sizes_and_durations), T(times), T(time_words), T(clean_text),
+      T(widths))

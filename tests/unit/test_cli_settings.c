@@ -32,13 +32,14 @@ static void settle(const struct settings *s)
 	settings_each(s, current, collect, NULL);
 }
 
-#define HAS(line) CHECK(strstr(got, line "\n") != NULL)
+#define HAS(line)     CHECK(strstr(got, line "\n") != NULL)
 #define HAS_NOT(part) CHECK(strstr(got, part) == NULL)
 
 static void everything(void)
 {
 	memset(world, 0, sizeof(world));
-	settle(&(struct settings){ .port = 4117, .families = FAMILY_ALL, .anthropic_api_key = true });
+	settle(&(struct settings){
+		.port = 4117, .families = FAMILY_ALL, .anthropic_api_key = true });
 	HAS("ANTHROPIC_BASE_URL=http://127.0.0.1:4117");
 	HAS("ANTHROPIC_AUTH_TOKEN=-");
 	HAS("ANTHROPIC_API_KEY=-");
@@ -75,7 +76,8 @@ static void real_keys_go(void)
 static void families(void)
 {
 	memset(world, 0, sizeof(world));
-	settle(&(struct settings){ .port = 1, .families = FAMILY_OPENAI, .anthropic_api_key = true });
+	settle(&(struct settings){
+		.port = 1, .families = FAMILY_OPENAI, .anthropic_api_key = true });
 	HAS("OPENAI_BASE_URL=http://127.0.0.1:1/v1");
 	HAS_NOT("ANTHROPIC");
 	HAS_NOT("GEMINI");

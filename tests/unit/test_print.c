@@ -4,9 +4,12 @@
 
 enum { N_COLUMNS = 6 };
 static const struct column columns[N_COLUMNS] = {
-	{ "tags", "TAGS", COL_TAGS, COL_CUT },   { "cgroup", "CGROUP", COL_TEXT, COL_TAIL },
-	{ "requests", "REQUESTS", COL_COUNT, 0 }, { "cost", "COST", COL_USD, 0 },
-	{ "secret", "", COL_INT, COL_DATA },	  { "note", "NOTE", COL_TEXT, COL_MAYBE | COL_HUMAN },
+	{ "tags", "TAGS", COL_TAGS, COL_CUT },
+	{ "cgroup", "CGROUP", COL_TEXT, COL_TAIL },
+	{ "requests", "REQUESTS", COL_COUNT, 0 },
+	{ "cost", "COST", COL_USD, 0 },
+	{ "secret", "", COL_INT, COL_DATA },
+	{ "note", "NOTE", COL_TEXT, COL_MAYBE | COL_HUMAN },
 };
 
 static void fill(struct table *t)
@@ -45,17 +48,17 @@ static void check_output(void (*print)(const struct table *t, FILE *f), const ch
 
 static void print_wide(const struct table *t, FILE *f)
 {
-	table_human(t, &(struct term){ .utf8 = true }, true, f);
+	table_human(t, &(struct term){ .utf8 = true }, true, NULL, f);
 }
 
 static void print_narrow(const struct table *t, FILE *f)
 {
-	table_human(t, &(struct term){ .utf8 = true, .width = 44 }, true, f);
+	table_human(t, &(struct term){ .utf8 = true, .width = 44 }, true, NULL, f);
 }
 
 static void print_ascii(const struct table *t, FILE *f)
 {
-	table_human(t, &(struct term){ .width = 40 }, false, f);
+	table_human(t, &(struct term){ .width = 40 }, false, NULL, f);
 }
 
 static void print_json(const struct table *t, FILE *f)
@@ -93,7 +96,7 @@ static void narrow_fits(void)
 		struct table t;
 
 		fill(&t);
-		table_human(&t, &(struct term){ .utf8 = false, .width = width }, true, f);
+		table_human(&t, &(struct term){ .utf8 = false, .width = width }, true, NULL, f);
 		fclose(f);
 		for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
 			CHECK(strlen(line) <= width);
@@ -108,23 +111,50 @@ static void ascii(void)
 				  "tag:c       /x\"y,                  $0.00\n");
 }
 
+/* Pieces of one table stand below each other. */
+static void pieces(void)
+{
+	static const struct column two[] = { { "a", "A", COL_TEXT, 0 }, { "b", "B", COL_TEXT, 0 } };
+	struct table_memory memory = { 0 };
+	char *text = NULL;
+	size_t n = 0;
+	FILE *f = open_memstream(&text, &n);
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct table t;
+
+		table_init(&t, two, 2);
+		table_text(&t, i ? STR("x") : STR("wide one"));
+		table_text(&t, STR("y"));
+		table_human(&t, &(struct term){ .utf8 = true }, !i, &memory, f);
+		table_fini(&t);
+	}
+	fclose(f);
+	CHECK_STR(text, "A         B\nwide one  y\nx         y\n");
+	free(text);
+}
+
 static void json(void)
 {
-	check_output(print_json,
-		     "[\n {\"tags\":[\"tag:a\",\"tag:b\"],\"cgroup\":\"/sallyport/run/claude-17\",\"requests\":1234,\"cost\":1.234567890,"
-		     "\"secret\":9223372036854775807},\n"
-		     " {\"tags\":[\"tag:c\"],\"cgroup\":\"/x\\\"y,\\n\",\"requests\":null,\"cost\":0.000000000,\"secret\":null}\n]\n");
-	check_output(print_lines,
-		     "{\"tags\":[\"tag:a\",\"tag:b\"],\"cgroup\":\"/sallyport/run/claude-17\",\"requests\":1234,\"cost\":1.234567890,"
-		     "\"secret\":9223372036854775807}\n"
-		     "{\"tags\":[\"tag:c\"],\"cgroup\":\"/x\\\"y,\\n\",\"requests\":null,\"cost\":0.000000000,\"secret\":null}\n");
+	check_output(
+		print_json,
+		"[\n {\"tags\":[\"tag:a\",\"tag:b\"],\"cgroup\":\"/sallyport/run/claude-17\",\"requests\":1234,\"cost\":1.234567890,"
+		"\"secret\":9223372036854775807},\n"
+		" {\"tags\":[\"tag:c\"],\"cgroup\":\"/x\\\"y,\\n\",\"requests\":null,\"cost\":0.000000000,\"secret\":null}\n]\n");
+	check_output(
+		print_lines,
+		"{\"tags\":[\"tag:a\",\"tag:b\"],\"cgroup\":\"/sallyport/run/claude-17\",\"requests\":1234,\"cost\":1.234567890,"
+		"\"secret\":9223372036854775807}\n"
+		"{\"tags\":[\"tag:c\"],\"cgroup\":\"/x\\\"y,\\n\",\"requests\":null,\"cost\":0.000000000,\"secret\":null}\n");
 }
 
 static void csv(void)
 {
-	check_output(print_csv, "tags,cgroup,requests,cost,secret\n"
-				"\"tag:a,tag:b\",/sallyport/run/claude-17,1234,1.234567890,9223372036854775807\n"
-				"tag:c,\"/x\"\"y,\n\",,0.000000000,\n");
+	check_output(
+		print_csv,
+		"tags,cgroup,requests,cost,secret\n"
+		"\"tag:a,tag:b\",/sallyport/run/claude-17,1234,1.234567890,9223372036854775807\n"
+		"tag:c,\"/x\"\"y,\n\",,0.000000000,\n");
 }
 
 static void empty(void)
@@ -191,9 +221,12 @@ static void json_objects(void)
 	json_out_close(&j, '}');
 	buf_append(&j.buf, "", 1);
 	CHECK_INT(j.err, 0);
-	CHECK_STR(buf_head(&j.buf), "{\"a\":\"x\\\"y\",\"n\":-9223372036854775808,\"list\":[],\"tags\":[\"tag:a\",\"tag:b\"],"
-				    "\"b\":true,\"t\":null}");
+	CHECK_STR(
+		buf_head(&j.buf),
+		"{\"a\":\"x\\\"y\",\"n\":-9223372036854775808,\"list\":[],\"tags\":[\"tag:a\",\"tag:b\"],"
+		"\"b\":true,\"t\":null}");
 	buf_fini(&j.buf);
 }
 
-TESTS(T(human), T(narrow_fits), T(ascii), T(json), T(csv), T(empty), T(reverse), T(utf8_decision), T(colors), T(json_objects))
+TESTS(T(human), T(narrow_fits), T(ascii), T(pieces), T(json), T(csv), T(empty), T(reverse),
+      T(utf8_decision), T(colors), T(json_objects))

@@ -9,7 +9,7 @@ const kinds = {
 	async anthropic() {
 		const { default: Anthropic } = await import("@anthropic-ai/sdk");
 		const stream = new Anthropic().messages.stream({
-			model: "claude-sonnet-4-5",
+			model: process.env.MODEL,
 			max_tokens: 256,
 			messages: [{ role: "user", content: prompt }],
 			tools: [{ name: "bash", description: "runs a command", input_schema: schema }],
@@ -22,7 +22,7 @@ const kinds = {
 	async chat() {
 		const { default: OpenAI } = await import("openai");
 		const stream = await new OpenAI().chat.completions.create({
-			model: "gpt-5",
+			model: process.env.MODEL,
 			stream: true,
 			messages: [{ role: "user", content: prompt }],
 			tools: [{ type: "function", function: { name: "bash", description: "runs a command", parameters: schema } }],
@@ -41,7 +41,7 @@ const kinds = {
 	async responses() {
 		const { default: OpenAI } = await import("openai");
 		const stream = await new OpenAI().responses.create({
-			model: "gpt-5",
+			model: process.env.MODEL,
 			stream: true,
 			input: prompt,
 			tools: [{ type: "function", name: "bash", description: "runs a command", parameters: schema, strict: false }],
@@ -57,7 +57,7 @@ const kinds = {
 		const { GoogleGenAI } = await import("@google/genai");
 		const ai = new GoogleGenAI({ apiKey: process.env.GEMINI_API_KEY, apiVersion: process.env.GENAI_API_VERSION || undefined });
 		const stream = await ai.models.generateContentStream({
-			model: "gemini-2.5-flash",
+			model: process.env.MODEL,
 			contents: prompt,
 			config: { tools: [{ functionDeclarations: [{ name: "bash", description: "runs a command", parametersJsonSchema: schema }] }] },
 		});
