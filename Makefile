@@ -146,10 +146,16 @@ check: ## lint, and the unit tests under asan
 	$(Q)$(MAKE) --no-print-directory lint
 	$(Q)$(MAKE) --no-print-directory FLAVOR=asan unit
 
-install: all ## install under PREFIX
+.PHONY: man
+man: ## manual pages as roff in build/man
+	$(Q)scripts/man -o build/man docs/*.[1-8].md
+
+install: all man ## install under PREFIX: program, manual pages, completion
 	install -D -m 755 $(O)/sallyport $(DESTDIR)$(PREFIX)/bin/sallyport
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/sallyport
-	for f in docs/*.[15]; do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}; done
+	for f in build/man/*; do n=$${f##*.}; install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/man/man$$n/$${f##*/}; done
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(O)/sallyport completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyport
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -32,6 +32,9 @@ bool json_int(const cJSON *object, const char *name, int64_t *ret)
 	int64_t v;
 
 	if (cJSON_IsNumber(item)) {
+		/* Outside of this a double is no integer, or no int64_t. */
+		if (!(item->valuedouble >= -9007199254740992.0 && item->valuedouble <= 9007199254740992.0))
+			return false;
 		*ret = (int64_t)item->valuedouble;
 		return true;
 	}

@@ -564,13 +564,16 @@ static int file_map(int fd, struct balance_file **ret)
 {
 	struct stat st;
 	void *map;
+	int err;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (st.st_size && st.st_size != (off_t)sizeof(struct balance_file))
 		return -EPROTO;
-	if (!st.st_size && ftruncate(fd, sizeof(struct balance_file)) < 0)
-		return -errno;
+	/* With its blocks: a full disk is to show here, not as SIGBUS at the first write. */
+	err = posix_fallocate(fd, 0, sizeof(struct balance_file));
+	if (err)
+		return -err;
 	map = mmap(NULL, sizeof(struct balance_file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;

@@ -61,7 +61,6 @@ struct gateway {
 	struct live *live;
 	struct repeat repeats[REPEATS_MAX];
 	struct timer repeat_timer;
-	uint64_t last_id;
 
 	struct conn *conns;      /* all open ones */
 	struct conn *dead_conns; /* freed after the batch */

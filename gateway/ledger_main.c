@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -419,6 +420,7 @@ int ledger_main(int argc, char **argv)
 	(void)argc;
 	(void)argv;
 	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_NAME, "sallyport-ledger");
 	isolate_start(ROLE_CHANNEL_FD);
 	r->channel = ROLE_CHANNEL_FD;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -352,6 +353,7 @@ int gateway_main(int argc, char **argv)
 	(void)argc;
 	(void)argv;
 	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_NAME, "sallyport-gw");
 	isolate_start(ROLE_CHANNEL_FD);
 	gw->channel = ROLE_CHANNEL_FD;
 	if (ipc_expect(gw->channel, MSG_SETUP, sizeof(struct msg_setup), 4, &setup) < 0 ||

@@ -500,6 +500,7 @@ static void deny_by_policy(struct request *r)
 	describe(r, who, sizeof(who));
 	switch (r->verdict.outcome) {
 	case OUTCOME_DENIED_UNLABELLED:
+		account_event(r->gw, r->conn, "unlabelled", "a sandbox without a label asked for a model and was refused");
 		request_deny(r, OUTCOME_DENIED_UNLABELLED,
 			     "Sallyport: this sandbox has no label; ask its operator for `sallyport label TARGET tag:NAME`.");
 		break;
