@@ -131,6 +131,18 @@ void request_record(struct request *r, enum outcome outcome);
 void request_finish(struct request *r, enum outcome outcome);
 void request_reap(struct gateway *gw);
 
+static inline const struct policy_provider *request_provider(const struct request *r)
+{
+	return policy_provider(r->rules->policy, r->provider);
+}
+
+/* ask.c: head and pieces for this provider, ready to send from the start. Negative errno: they do not fit. */
+int ask_build(struct request *r);
+/* Sends what is left; 0 when all went, -EAGAIN (also: others get their turn), or what broke. */
+int ask_send(struct request *r);
+/* The client's own credential, for passthrough; empty for none or a placeholder. */
+struct str ask_client_credential(const struct request *r, const char **ret_field);
+
 /* relay.c: sends the request to verdict.candidates[candidate]. */
 void relay_start(struct request *r);
 /* Nobody listens any more, or nobody shall: the provider's connection is cut. */
