@@ -35,6 +35,7 @@ static const struct client {
 	{ "codex", "codex" },
 	{ "GeminiCLI", "gemini-cli" },
 	{ "GeminiCLI-acp", "gemini-cli" },
+	{ "GeminiCLI-tui", "gemini-cli" },
 	{ "QwenCode", "qwen-code" },
 	{ "opencode", "opencode" },
 	{ "GitHubCopilotChat", "copilot" },

@@ -92,10 +92,10 @@ static struct shape shape_openai(enum outcome outcome, struct str client)
 	int status = outcome_status(outcome);
 
 	/*
-	 * Codex sends a 403 six times, and hides our sentence behind its own at a 429; a 400 it shows at once.
-	 * Every other client takes 403 as final.
+	 * Codex sends a 403 or 404 six times, and hides our sentence behind its own at a 429; a 400 it shows at
+	 * once. Every other client takes 403 as final.
 	 */
-	if ((status == 403 || status == 429) && str_starts(client, STR("codex")))
+	if (status >= 400 && status < 500 && str_starts(client, STR("codex")))
 		return (struct shape){ 400, "invalid_request_error", false };
 	return (struct shape){
 		status,

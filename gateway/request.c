@@ -20,6 +20,10 @@
 /* A coded request body may unfold this much (Codex' zstd is about 6:1). */
 #define BODY_RATIO_MAX 200
 
+/* Rationale: an engine answers within some 100 ms; see docs/PROTOCOL.md. */
+#define LABEL_GRACE_NS (1500 * NSEC_PER_MSEC)
+#define LABEL_POLL_NS  (50 * NSEC_PER_MSEC)
+
 /* ------------------------------------------------------------------ life */
 
 /*
@@ -567,30 +571,52 @@ static bool request_sound(struct request *r)
 	return false;
 }
 
+static void request_judge(struct request *r);
+
+static void on_judge_again(void *arg)
+{
+	request_judge(arg);
+}
+
+/*
+ * A container is stamped before its engine has told its labels: for that moment it is not refused but waits.
+ */
+static bool label_may_come(struct request *r)
+{
+	const struct label *label = request_label(r);
+
+	if (!label || label->box.origin != ORIGIN_UNLABELLED ||
+	    r->gw->loop.wall_ns >= label->box.since_ns + LABEL_GRACE_NS)
+		return false;
+	return loop_timer(&r->gw->loop, &r->timer, r->gw->loop.now_ns + LABEL_POLL_NS, on_judge_again, r) == 0;
+}
+
+static void request_judge(struct request *r)
+{
+	struct policy_query q = { .who = request_facts(r),
+				  .format = r->route.format,
+				  .model = r->model,
+				  .provider = str_of(r->route.provider) };
+
+	policy_eval(r->rules->policy, &q, &r->verdict);
+	str_copy(r->rule, sizeof(r->rule), str_of(r->verdict.rule));
+	if (r->verdict.outcome == OUTCOME_DENIED_UNLABELLED && label_may_come(r))
+		return;
+	if (r->verdict.outcome != OUTCOME_NONE)
+		deny_by_policy(r);
+	else if (!account_has_room(r->gw) || account_begin(r) < 0)
+		request_deny(r, OUTCOME_OVERLOADED,
+			     "Sallyport: the ledger cannot take more records now; see `sallyport doctor` on the host.");
+	else
+		relay_start(r);
+}
+
 void request_decide(struct request *r)
 {
-	struct policy_query q;
-
 	r->conn->state = CONN_BUSY;
 	r->body_whole = true;
 	r->facts = req_tap_end(r->tap);
 	request_find_model(r);
-	if (!request_sound(r))
-		return;
-	q = (struct policy_query){ .who = request_facts(r),
-				   .format = r->route.format,
-				   .model = r->model,
-				   .provider = str_of(r->route.provider) };
-	policy_eval(r->rules->policy, &q, &r->verdict);
-	str_copy(r->rule, sizeof(r->rule), str_of(r->verdict.rule));
-	if (r->verdict.outcome != OUTCOME_NONE) {
-		deny_by_policy(r);
-		return;
-	}
-	if (!account_has_room(r->gw) || account_begin(r) < 0) {
-		request_deny(r, OUTCOME_OVERLOADED,
-			     "Sallyport: the ledger cannot take more records now; see `sallyport doctor` on the host.");
-		return;
-	}
-	relay_start(r);
+	if (request_sound(r))
+		request_judge(r);
 }

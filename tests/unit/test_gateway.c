@@ -59,6 +59,7 @@ static void denial_statuses(void)
 		{ WIRE_OPENAI_CHAT, OUTCOME_DENIED_MODEL, "", 403, "code", "denied_model" },
 		{ WIRE_OPENAI_RESPONSES, OUTCOME_DENIED_MODEL, "codex/0.169", 400, "type", "invalid_request_error" },
 		{ WIRE_OPENAI_RESPONSES, OUTCOME_DENIED_QUOTA, "codex/0.169", 400, "type", "invalid_request_error" },
+		{ WIRE_OPENAI_RESPONSES, OUTCOME_UNKNOWN_MODEL, "codex/0.169", 400, "type", "invalid_request_error" },
 		{ WIRE_OPENAI_CHAT, OUTCOME_DENIED_QUOTA, "opencode/1.18", 403, "type", "permission_error" },
 		{ WIRE_ANTHROPIC_MESSAGES, OUTCOME_DENIED_QUOTA, "opencode/1.18", 403, "type", "permission_error" },
 		{ WIRE_GEMINI, OUTCOME_DENIED_QUOTA, "", 402, "status", "RESOURCE_EXHAUSTED" },

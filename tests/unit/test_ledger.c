@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From journal to database to answers: nothing lost, nothing twice, and sums that agree with their parts. */
+/* From journal to database to answers: nothing lost, nothing twice, and sums that agree with their
+ * parts. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -45,10 +46,22 @@ static uint64_t id_at(uint64_t at_ns, unsigned i)
 /* Request i at that time; what it costs and uses follows from i. */
 static struct rec_request request(uint64_t at_ns, unsigned i)
 {
-	struct rec_request r = { .id = id_at(at_ns, i), .started_ns = at_ns, .count = 1, .uid = i % 2, .format = 1,
-				 .outcome = OUTCOME_OK, .http_status = 200, .input = 10 + i, .cache_read = -1,
-				 .cache_write = 3, .cache_write_1h = -1, .output = 2 * i, .reasoning = -1,
-				 .web_searches = -1, .cost_nanousd = 1000 + i, .n_tool_calls = i % 3 };
+	struct rec_request r = { .id = id_at(at_ns, i),
+				 .started_ns = at_ns,
+				 .count = 1,
+				 .uid = i % 2,
+				 .format = 1,
+				 .outcome = OUTCOME_OK,
+				 .http_status = 200,
+				 .input = 10 + i,
+				 .cache_read = -1,
+				 .cache_write = 3,
+				 .cache_write_1h = -1,
+				 .output = 2 * i,
+				 .reasoning = -1,
+				 .web_searches = -1,
+				 .cost_nanousd = 1000 + i,
+				 .n_tool_calls = i % 3 };
 
 	if (i % 7 == 0) {
 		r.outcome = OUTCOME_DENIED_LIMIT;
@@ -79,7 +92,8 @@ static void request_strings(unsigned i, char names[4][64], struct str s[RQ_STRIN
 
 static char record_bytes[REC_STRINGS_MAX + 1024] __attribute__((aligned(8)));
 
-static struct journal_record packed(uint32_t type, void *fixed, size_t n, uint16_t *lens, const struct str *s, unsigned n_strings)
+static struct journal_record packed(uint32_t type, void *fixed, size_t n, uint16_t *lens,
+				    const struct str *s, unsigned n_strings)
 {
 	size_t len = record_pack(lens, s, n_strings, record_bytes + n, sizeof(record_bytes) - n);
 
@@ -136,10 +150,12 @@ static cJSON *ask(const char *query)
 		if (cJSON_GetObjectItem(json, "columns"))
 			columns = cJSON_DetachItemFromObject(json, "columns");
 		if (cJSON_GetObjectItem(json, "error"))
-			str_copy(last_error, sizeof(last_error), str_of(cJSON_GetStringValue(cJSON_GetObjectItem(json, "error"))));
+			str_copy(last_error, sizeof(last_error),
+				 str_of(cJSON_GetStringValue(cJSON_GetObjectItem(json, "error"))));
 		if (cJSON_GetObjectItem(json, "end")) {
 			ended = true;
-			CHECK_INT(cJSON_GetNumberValue(cJSON_GetObjectItem(json, "rows")), cJSON_GetArraySize(rows));
+			CHECK_INT(cJSON_GetNumberValue(cJSON_GetObjectItem(json, "rows")),
+				  cJSON_GetArraySize(rows));
 		}
 		cJSON_Delete(json);
 	}
@@ -153,7 +169,8 @@ static cJSON *cell(const cJSON *row, const char *column)
 	int i = 0;
 	const cJSON *c;
 
-	cJSON_ArrayForEach(c, columns) {
+	cJSON_ArrayForEach(c, columns)
+	{
 		if (!strcmp(cJSON_GetStringValue(c), column))
 			return cJSON_GetArrayItem(row, i);
 		i++;
@@ -167,8 +184,7 @@ static long long sum(const cJSON *rows, const char *column)
 	const cJSON *row;
 	long long n = 0;
 
-	cJSON_ArrayForEach(row, rows)
-		n += (long long)cJSON_GetNumberValue(cell(row, column));
+	cJSON_ArrayForEach(row, rows) n += (long long)cJSON_GetNumberValue(cell(row, column));
 	return n;
 }
 
@@ -197,7 +213,8 @@ static void fresh_file_is_migrated(void)
 	sqlite3_stmt *st;
 
 	setup();
-	CHECK_INT(sqlite3_prepare_v2(ledger_db(ledger), "PRAGMA user_version", -1, &st, NULL), SQLITE_OK);
+	CHECK_INT(sqlite3_prepare_v2(ledger_db(ledger), "PRAGMA user_version", -1, &st, NULL),
+		  SQLITE_OK);
 	CHECK_INT(sqlite3_step(st), SQLITE_ROW);
 	CHECK(sqlite3_column_int(st, 0) >= 1);
 	sqlite3_finalize(st);
@@ -209,7 +226,8 @@ static void fresh_file_is_migrated(void)
 	ledger_close(ledger);
 	CHECK_INT(ledger_open(file_name, &ledger), 0);
 	CHECK_INT(ask_rows("{\"op\":\"log\"}"), 1);
-	CHECK_INT(sqlite3_exec(ledger_db(ledger), "PRAGMA user_version = 999", NULL, NULL, NULL), SQLITE_OK);
+	CHECK_INT(sqlite3_exec(ledger_db(ledger), "PRAGMA user_version = 999", NULL, NULL, NULL),
+		  SQLITE_OK);
 	ledger_close(ledger);
 	CHECK_INT(ledger_open(file_name, &ledger), -EPROTO);
 	ledger = NULL;
@@ -217,7 +235,8 @@ static void fresh_file_is_migrated(void)
 }
 
 struct expected {
-	long long requests, denied, failed, input, output, cache_write, cost, calls, unpriced, partial;
+	long long requests, denied, failed, input, output, cache_write, cost, calls, unpriced,
+		partial;
 };
 
 static struct expected expect(uint64_t from_ns, uint64_t to_ns, uint64_t step_ns, unsigned n)
@@ -248,8 +267,10 @@ static void check_usage(const char *by, uint64_t from_ns, uint64_t to_ns, struct
 	cJSON *rows;
 	char query[200];
 
-	snprintf(query, sizeof(query), "{\"op\":\"usage\",\"by\":\"%s\",\"since_ns\":\"%llu\",\"until_ns\":\"%llu\",\"limit\":1000}", by,
-		 (unsigned long long)from_ns, (unsigned long long)to_ns);
+	snprintf(
+		query, sizeof(query),
+		"{\"op\":\"usage\",\"by\":\"%s\",\"since_ns\":\"%llu\",\"until_ns\":\"%llu\",\"limit\":1000}",
+		by, (unsigned long long)from_ns, (unsigned long long)to_ns);
 	rows = ask(query);
 	CHECK_STR(last_error, "");
 	CHECK_INT(sum(rows, "requests"), e.requests);
@@ -269,7 +290,8 @@ static void check_usage(const char *by, uint64_t from_ns, uint64_t to_ns, struct
 static void rollups_equal_their_requests(void)
 {
 	enum { N = 3000 };
-	static const char *const by[] = { "cgroup", "model", "provider", "client", "container", "day", "hour", "user" };
+	static const char *const by[] = { "cgroup",    "model", "provider", "client",
+					  "container", "day",	"hour",	    "user" };
 	const uint64_t step = 37 * NSEC_PER_SEC, end = T0_NS + N * step;
 	struct journal_reader *reader;
 	struct journal_record rec;
@@ -296,20 +318,29 @@ static void rollups_equal_their_requests(void)
 	for (size_t i = 0; i < ARRAY_SIZE(by); i++)
 		check_usage(by[i], 0, INT64_MAX, expect(0, UINT64_MAX, step, N));
 	/* Whole hours, a cut first one, a cut last one, both, and a part of one hour. */
-	check_usage("model", T0_NS + HOUR_NS, T0_NS + 5 * HOUR_NS, expect(T0_NS + HOUR_NS, T0_NS + 5 * HOUR_NS, step, N));
-	check_usage("model", T0_NS + HOUR_NS + 5000, end, expect(T0_NS + HOUR_NS + 5000, end, step, N));
-	check_usage("model", T0_NS, T0_NS + HOUR_NS * 9 / 2, expect(T0_NS, T0_NS + HOUR_NS * 9 / 2, step, N));
-	check_usage("hour", T0_NS + HOUR_NS / 3, T0_NS + HOUR_NS * 7 / 2, expect(T0_NS + HOUR_NS / 3, T0_NS + HOUR_NS * 7 / 2, step, N));
-	check_usage("user", T0_NS + HOUR_NS / 3, T0_NS + HOUR_NS / 2, expect(T0_NS + HOUR_NS / 3, T0_NS + HOUR_NS / 2, step, N));
-	check_usage("user", T0_NS, T0_NS + HOUR_NS / 2, expect(T0_NS, T0_NS + HOUR_NS / 2, step, N));
-	CHECK_INT(ask_sum("{\"op\":\"usage\",\"by\":\"tag\",\"tag\":\"tag:all\"}", "requests"), 2 * expect(0, UINT64_MAX, step, N).requests);
-	CHECK_INT(ask_sum("{\"op\":\"log\",\"limit\":100000}", "count"), expect(0, UINT64_MAX, step, N).requests);
+	check_usage("model", T0_NS + HOUR_NS, T0_NS + 5 * HOUR_NS,
+		    expect(T0_NS + HOUR_NS, T0_NS + 5 * HOUR_NS, step, N));
+	check_usage("model", T0_NS + HOUR_NS + 5000, end,
+		    expect(T0_NS + HOUR_NS + 5000, end, step, N));
+	check_usage("model", T0_NS, T0_NS + HOUR_NS * 9 / 2,
+		    expect(T0_NS, T0_NS + HOUR_NS * 9 / 2, step, N));
+	check_usage("hour", T0_NS + HOUR_NS / 3, T0_NS + HOUR_NS * 7 / 2,
+		    expect(T0_NS + HOUR_NS / 3, T0_NS + HOUR_NS * 7 / 2, step, N));
+	check_usage("user", T0_NS + HOUR_NS / 3, T0_NS + HOUR_NS / 2,
+		    expect(T0_NS + HOUR_NS / 3, T0_NS + HOUR_NS / 2, step, N));
+	check_usage("user", T0_NS, T0_NS + HOUR_NS / 2,
+		    expect(T0_NS, T0_NS + HOUR_NS / 2, step, N));
+	CHECK_INT(ask_sum("{\"op\":\"usage\",\"by\":\"tag\",\"tag\":\"tag:all\"}", "requests"),
+		  2 * expect(0, UINT64_MAX, step, N).requests);
+	CHECK_INT(ask_sum("{\"op\":\"log\",\"limit\":100000}", "count"),
+		  expect(0, UINT64_MAX, step, N).requests);
 	journal_reader_close(reader);
 	journal_close(j);
 	teardown();
 }
 
-/* A worker that died between record and settlement sends it again; a ledger that died reads it again. */
+/* A worker that died between record and settlement sends it again; a ledger that died reads it
+ * again. */
 static void repeated_records_count_once(void)
 {
 	struct expected e = expect(0, UINT64_MAX, NSEC_PER_SEC, 50);
@@ -357,11 +388,20 @@ static void rollback_forgets_strings(void)
 	teardown();
 }
 
-static void put_call(uint64_t request_id, uint32_t index, const char *call_id, struct str name, struct str arguments, uint64_t cgroup_id)
+static void put_call(uint64_t request_id, uint32_t index, const char *call_id, struct str name,
+		     struct str arguments, uint64_t cgroup_id)
 {
-	struct rec_tool_call c = { .request_id = request_id, .at_ns = T0_NS, .cgroup_id = cgroup_id, .index = index,
-				   .meaning = 1, .complete = 1, .arguments_bytes = (uint32_t)arguments.n };
-	struct str s[TC_STRINGS] = { [TC_CALL_ID] = str_of(call_id), [TC_NAME] = name, [TC_SUMMARY] = arguments, [TC_ARGUMENTS] = arguments };
+	struct rec_tool_call c = { .request_id = request_id,
+				   .at_ns = T0_NS,
+				   .cgroup_id = cgroup_id,
+				   .index = index,
+				   .meaning = 1,
+				   .complete = 1,
+				   .arguments_bytes = (uint32_t)arguments.n };
+	struct str s[TC_STRINGS] = { [TC_CALL_ID] = str_of(call_id),
+				     [TC_NAME] = name,
+				     [TC_SUMMARY] = arguments,
+				     [TC_ARGUMENTS] = arguments };
 	struct journal_record rec = packed(REC_TOOL_CALL, &c, sizeof(c), c.len, s, TC_STRINGS);
 
 	CHECK_INT(ledger_add(ledger, &rec), 0);
@@ -369,7 +409,11 @@ static void put_call(uint64_t request_id, uint32_t index, const char *call_id, s
 
 static void put_result(const char *call_id, uint64_t cgroup_id, bool is_error)
 {
-	struct rec_tool_result t = { .request_id = 9, .at_ns = T0_NS, .cgroup_id = cgroup_id, .bytes = 77, .is_error = is_error };
+	struct rec_tool_result t = { .request_id = 9,
+				     .at_ns = T0_NS,
+				     .cgroup_id = cgroup_id,
+				     .bytes = 77,
+				     .is_error = is_error };
 	struct str s = str_of(call_id);
 	struct journal_record rec = packed(REC_TOOL_RESULT, &t, sizeof(t), t.len, &s, TR_STRINGS);
 
@@ -388,11 +432,12 @@ static void tool_calls_and_results(void)
 	put_call(id, 0, "call-a", STR("Bash"), STR("ls -l"), 5);
 	put_call(id, 1, "call-b", STR("Bash"), STR("rm x"), 5);
 	put_call(id, 1, "call-b", STR("Bash"), STR("rm x"), 5); /* again */
-	put_result("call-a", 6, true);			        /* of another sandbox: not its business */
+	put_result("call-a", 6, true); /* of another sandbox: not its business */
 	put_result("call-b", 5, true);
 	put_result("call-b", 5, false); /* the first one stands */
 	CHECK_INT(ledger_commit(ledger), 0);
-	snprintf(query, sizeof(query), "{\"op\":\"calls\",\"id\":\"%llu\"}", (unsigned long long)id);
+	snprintf(query, sizeof(query), "{\"op\":\"calls\",\"id\":\"%llu\"}",
+		 (unsigned long long)id);
 	rows = ask(query);
 	CHECK_INT(cJSON_GetArraySize(rows), 2);
 	CHECK(cJSON_IsNull(cell(cJSON_GetArrayItem(rows, 0), "result_error")));
@@ -418,7 +463,8 @@ static void odd_strings_come_back(void)
 	memset(longest, 'x', sizeof(longest));
 	CHECK_INT(ledger_begin(ledger), 0);
 	add_request(T0_NS, 1);
-	put_call(id_at(T0_NS, 1), 0, "c", (struct str){ longest, sizeof(longest) }, (struct str){ odd, sizeof(odd) - 1 }, 1);
+	put_call(id_at(T0_NS, 1), 0, "c", (struct str){ longest, sizeof(longest) },
+		 (struct str){ odd, sizeof(odd) - 1 }, 1);
 	CHECK_INT(ledger_commit(ledger), 0);
 	CHECK_INT(ask_rows("{\"op\":\"tools\"}"), 1);
 	buf_init(&out, 1 << 20);
@@ -426,7 +472,8 @@ static void odd_strings_come_back(void)
 	CHECK(str_find(buf_str(&out), STR("\xf0\x9f\x98\x80")) != NULL);
 	CHECK(str_find(buf_str(&out), STR("\xef\xbf\xbd(")) != NULL);
 	CHECK(!str_find(buf_str(&out), STR("\xff")) && !str_find(buf_str(&out), STR("\xed\xa0")));
-	for (p = (const unsigned char *)buf_head(&out); p < (unsigned char *)buf_head(&out) + buf_len(&out); p++)
+	for (p = (const unsigned char *)buf_head(&out);
+	     p < (unsigned char *)buf_head(&out) + buf_len(&out); p++)
 		CHECK(*p >= 0x20 || *p == '\n');
 	buf_fini(&out);
 	teardown();
@@ -436,7 +483,9 @@ static void damaged_records_are_refused(void)
 {
 	struct journal_record rec = request_record(T0_NS, 1);
 	struct rec_event event = { .at_ns = T0_NS, .count = 2 };
-	struct str parts[EV_STRINGS] = { [EV_KIND] = STR("k"), [EV_TEXT] = STR("t"), [EV_TAGS] = STR("tag:a") };
+	struct str parts[EV_STRINGS] = {
+		[EV_KIND] = STR("k"), [EV_TEXT] = STR("t"), [EV_TAGS] = STR("tag:a")
+	};
 
 	setup();
 	CHECK_INT(ledger_begin(ledger), 0);
@@ -459,9 +508,15 @@ static void damaged_records_are_refused(void)
 static void queries_have_bounds(void)
 {
 	static const char *const wrong[] = {
-		"", "[", "{}", "{\"op\":\"drop\"}", "{\"op\":\"usage\",\"by\":\"x'; DROP TABLE requests\"}",
-		"{\"op\":\"usage\",\"by\":\"x' OR 1\"}", "{\"op\":\"log\",\"provider\":3}",
-		"{\"op\":\"tools\",\"meaning\":\"evil\"}", "{\"op\":\"log\",\"outcome\":\"nothing\"}",
+		"",
+		"[",
+		"{}",
+		"{\"op\":\"drop\"}",
+		"{\"op\":\"usage\",\"by\":\"x'; DROP TABLE requests\"}",
+		"{\"op\":\"usage\",\"by\":\"x' OR 1\"}",
+		"{\"op\":\"log\",\"provider\":3}",
+		"{\"op\":\"tools\",\"meaning\":\"evil\"}",
+		"{\"op\":\"log\",\"outcome\":\"nothing\"}",
 	};
 	struct buf out;
 
@@ -479,7 +534,10 @@ static void queries_have_bounds(void)
 	CHECK_INT(ask_rows("{\"op\":\"log\",\"limit\":-1}"), 300);
 	CHECK_INT(ask_rows("{\"op\":\"log\",\"limit\":1000,\"outcome\":\"denied_limit\"}"), 43);
 	CHECK_INT(ask_rows("{\"op\":\"log\",\"cgroup\":\"/box1' OR '1'='1\"}"), 0);
-	CHECK_INT(ask_rows("{\"op\":\"log\",\"since_ns\":\"-9223372036854775808\",\"until_ns\":\"9223372036854775807\",\"limit\":1}"), 1);
+	CHECK_INT(
+		ask_rows(
+			"{\"op\":\"log\",\"since_ns\":\"-9223372036854775808\",\"until_ns\":\"9223372036854775807\",\"limit\":1}"),
+		1);
 	/* An answer that does not fit is an error of the call, not a cut answer. */
 	buf_init(&out, 1000);
 	CHECK_INT(ledger_query(ledger, STR("{\"op\":\"log\"}"), &out), -ENOBUFS);
@@ -506,6 +564,6 @@ static void purge_takes_what_is_old(void)
 	teardown();
 }
 
-TESTS(T(fresh_file_is_migrated), T(rollups_equal_their_requests), T(repeated_records_count_once), T(rollback_forgets_strings),
-      T(tool_calls_and_results), T(odd_strings_come_back), T(damaged_records_are_refused), T(queries_have_bounds),
-      T(purge_takes_what_is_old))
+TESTS(T(fresh_file_is_migrated), T(rollups_equal_their_requests), T(repeated_records_count_once),
+      T(rollback_forgets_strings), T(tool_calls_and_results), T(odd_strings_come_back),
+      T(damaged_records_are_refused), T(queries_have_bounds), T(purge_takes_what_is_old))

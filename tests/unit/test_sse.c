@@ -24,7 +24,9 @@ static void on_dispatch(void *arg, struct str name)
 	buf_printf(arg, "!%.*s\n", STR_ARG(name));
 }
 
-static const struct sse_ops ops = { .line = on_line, .data = on_data, .line_end = on_line_end, .dispatch = on_dispatch };
+static const struct sse_ops ops = {
+	.line = on_line, .data = on_data, .line_end = on_line_end, .dispatch = on_dispatch
+};
 
 static void check_cut(struct str in, const char *want, size_t a, size_t b)
 {
@@ -109,11 +111,17 @@ static bool skip_idle(void *arg, struct str line)
 	return str_starts(line, STR("idle"));
 }
 
-/* A line that is passed over says nothing, and its event is still told; cut in two it is read like any other. */
+/* A line that is passed over says nothing, and its event is still told; cut in two it is read like
+ * any other. */
 static void idle_lines_are_passed_over(void)
 {
-	static const struct sse_ops skipping = { .line = on_line, .data = on_data, .line_end = on_line_end, .dispatch = on_dispatch, .skip = skip_idle };
-	const char *text = "event: a\ndata: idle 1\n\ndata: x\r\n\r\ndata: idle 2\r\n\r\ndata:idle 3\n\n";
+	static const struct sse_ops skipping = { .line = on_line,
+						 .data = on_data,
+						 .line_end = on_line_end,
+						 .dispatch = on_dispatch,
+						 .skip = skip_idle };
+	const char *text =
+		"event: a\ndata: idle 1\n\ndata: x\r\n\r\ndata: idle 2\r\n\r\ndata:idle 3\n\n";
 	struct buf out;
 	struct sse s;
 
@@ -127,5 +135,5 @@ static void idle_lines_are_passed_over(void)
 	buf_fini(&out);
 }
 
-TESTS(T(idle_lines_are_passed_over), T(events), T(line_ends), T(several_data_lines_are_one_event), T(what_is_ignored),
-      T(byte_order_mark), T(names_are_cut))
+TESTS(T(idle_lines_are_passed_over), T(events), T(line_ends), T(several_data_lines_are_one_event),
+      T(what_is_ignored), T(byte_order_mark), T(names_are_cut))
