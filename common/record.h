@@ -69,7 +69,11 @@ struct rec_tool_call {
 	uint16_t len[TC_STRINGS];
 };
 
-enum rec_result_string { TR_CALL_ID, TR_STRINGS };
+enum rec_result_string {
+	TR_CALL_ID, /* "" where the format has none */
+	TR_NAME,    /* of the tool, where the format tells it with the result (Gemini) */
+	TR_STRINGS
+};
 struct rec_tool_result {
 	uint64_t request_id; /* the request that brought the result */
 	uint64_t at_ns;

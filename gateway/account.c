@@ -201,11 +201,11 @@ static void record_results(struct request *r)
 					       .cgroup_id = r->conn->stamp.cgroup_id,
 					       .bytes = t->bytes,
 					       .is_error = t->is_error };
-		struct str id = str_of(t->call_id);
-		char strings[CALL_ID_BYTES];
-		size_t n = record_pack(rec.len, &id, TR_STRINGS, strings, sizeof(strings));
+		struct str parts[TR_STRINGS] = { [TR_CALL_ID] = str_of(t->call_id), [TR_NAME] = str_of(t->name) };
+		char strings[CALL_ID_BYTES + TOOL_NAME_BYTES];
+		size_t n = record_pack(rec.len, parts, TR_STRINGS, strings, sizeof(strings));
 
-		if (id.n)
+		if (n)
 			journal_put(r->gw, REC_TOOL_RESULT, &rec, sizeof(rec), strings, n);
 	}
 }

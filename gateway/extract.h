@@ -28,7 +28,8 @@
 /* ------------------------------------------------------------------ requests */
 
 struct tool_result {
-	char call_id[CALL_ID_BYTES]; /* "" where the format has none (Gemini: the name) */
+	char call_id[CALL_ID_BYTES]; /* "" where the format has none */
+	char name[TOOL_NAME_BYTES];  /* of the tool, where the format tells it (Gemini) */
 	uint64_t bytes;		     /* size of the result as it stood on the wire */
 	bool is_error;
 };

@@ -550,11 +550,12 @@ static const struct pick_path req_paths[] = {
 
 static void gemini_req_result_end(struct req_tap *tap)
 {
-	struct req_common *c = &tap->c;
+	struct req_facts *f = &tap->facts;
+	unsigned before = f->n_results;
 
-	if (!c->result.id[0])
-		str_copy(c->result.id, sizeof(c->result.id), str_of(c->type));
 	req_result_end(tap);
+	if (f->n_results > before)
+		str_copy(f->results[before].name, sizeof(f->results[before].name), str_of(tap->c.type));
 }
 
 static bool gemini_req_mark(void *arg, int tag, enum scan_type type, bool leave)

@@ -132,6 +132,7 @@ void req_result_end(struct req_tap *tap)
 		return;
 	}
 	out = &f->results[f->n_results++];
+	out->name[0] = '\0';
 	str_copy(out->call_id, sizeof(out->call_id), str_of(r->id));
 	out->bytes = r->bytes;
 	out->is_error = r->is_error >= 0 ? r->is_error : result_text_fails(&r->text);

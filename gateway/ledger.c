@@ -36,7 +36,7 @@ static const char *const migrations[] = {
 	"CREATE TABLE journals(name TEXT PRIMARY KEY, segment INTEGER, offset INTEGER) WITHOUT ROWID;",
 };
 
-enum statement { ST_STRING, ST_STRING_ID, ST_REQUEST, ST_CALL, ST_RESULT, ST_EVENT, ST_HOUR, ST_POSITION, ST_MAX };
+enum statement { ST_STRING, ST_STRING_ID, ST_REQUEST, ST_CALL, ST_RESULT, ST_RESULT_BY_NAME, ST_EVENT, ST_HOUR, ST_POSITION, ST_MAX };
 
 static const char *const statements[ST_MAX] = {
 	[ST_STRING] = "INSERT OR IGNORE INTO strings(text) VALUES(?1)",
@@ -46,6 +46,12 @@ static const char *const statements[ST_MAX] = {
 	[ST_CALL] = "INSERT OR IGNORE INTO tool_calls VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,NULL,NULL,NULL)",
 	[ST_RESULT] = "UPDATE tool_calls SET result_error = ?3, result_bytes = ?4, result_request = ?5"
 		      " WHERE call_id = ?1 AND result_error IS NULL AND cgroup_id = ?2",
+	/* Formats without call ids: the first open call of that name in the newest answer that has one. */
+	[ST_RESULT_BY_NAME] = "UPDATE tool_calls SET result_error = ?3, result_bytes = ?4, result_request = ?5"
+			      " WHERE (request_id, idx) = (SELECT request_id, idx FROM tool_calls"
+			      " WHERE call_id = '' AND result_error IS NULL AND cgroup_id = ?2"
+			      " AND name = (SELECT id FROM strings WHERE text = ?1)"
+			      " ORDER BY request_id DESC, idx LIMIT 1)",
 	[ST_EVENT] = "INSERT INTO events(at_ns,cgroup_id,pid,uid,count,level,kind,text,cgroup,tags,comm)"
 		     " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
 	[ST_HOUR] = "INSERT INTO hours VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)"
@@ -314,16 +320,25 @@ static int add_call(struct ledger *l, const struct rec_tool_call *c, const struc
 	return step(l, ST_CALL);
 }
 
-static int add_result(struct ledger *l, const struct rec_tool_result *t, const struct str *s)
+static int result_to(struct ledger *l, enum statement which, const struct rec_tool_result *t, struct str key)
 {
-	sqlite3_stmt *st = l->st[ST_RESULT];
+	sqlite3_stmt *st = l->st[which];
 
-	bind_text(st, 1, s[TR_CALL_ID]);
+	bind_text(st, 1, key);
 	sqlite3_bind_int64(st, 2, (int64_t)t->cgroup_id);
 	sqlite3_bind_int64(st, 3, t->is_error);
 	sqlite3_bind_int64(st, 4, (int64_t)t->bytes);
 	sqlite3_bind_int64(st, 5, (int64_t)t->request_id);
-	return step(l, ST_RESULT);
+	return step(l, which);
+}
+
+static int add_result(struct ledger *l, const struct rec_tool_result *t, const struct str *s)
+{
+	int err = s[TR_CALL_ID].n ? result_to(l, ST_RESULT, t, s[TR_CALL_ID]) : 0;
+
+	if (err || (s[TR_CALL_ID].n && sqlite3_changes(l->db)) || !s[TR_NAME].n)
+		return err;
+	return result_to(l, ST_RESULT_BY_NAME, t, s[TR_NAME]);
 }
 
 static int add_event(struct ledger *l, const struct rec_event *e, const struct str *s)

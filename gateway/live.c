@@ -60,7 +60,7 @@ static int live_back(int fd, uint32_t slot, uint32_t slots, uint32_t *ret_backed
 
 int live_open(int fd, uint32_t slots, struct live **ret)
 {
-	uint32_t backed;
+	uint32_t backed = 0;
 	size_t bytes;
 	int err;
 	struct live_file *file;

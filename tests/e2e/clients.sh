@@ -134,7 +134,6 @@ works() { # CLIENT
 	ran=$(jq -r '[.[].result] | join(",")' <<< "$calls")
 	case $client:$ran in
 	sdk-*) ;;
-	gemini:-) skip "$client: and that it ran" "Gemini's wire has no call ids; results are tied to calls by id only" ;;
 	*) has "$client: and that it ran" "$ran" "ok" ;;
 	esac
 	tokens=$(rows log --tag tag:works --limit 1000 | jq --arg c "/$client-[0-9]+$" "[.[] | $of | .output // 0 | select(. > 0)] | add // 0")

@@ -169,7 +169,8 @@ static void check_results(const struct req_facts *f, const char *want)
 
 	buf_init(&out, 4096);
 	for (unsigned i = 0; i < f->n_results; i++)
-		buf_printf(&out, "%s%s %lu%s", i ? ", " : "", f->results[i].call_id,
+		buf_printf(&out, "%s%s%s%s %lu%s", i ? ", " : "", f->results[i].call_id,
+			   f->results[i].name[0] ? "/" : "", f->results[i].name,
 			   (unsigned long)f->results[i].bytes,
 			   f->results[i].is_error ? " error" : "");
 	buf_append(&out, "", 1);
@@ -237,11 +238,11 @@ static void gemini_results(void)
 		      "{\"role\":\"user\",\"parts\":[{\"functionResponse\":{\"name\":\"f\",\"response\":"
 		      "{\"output\":\"x\"}}},{\"functionResponse\":{\"response\":{\"error\":\"no\"},"
 		      "\"id\":\"i\",\"name\":\"g\"}}]}]}"),
-		"f 14, i 14 error");
+		"/f 14, i/g 14 error");
 	check_results(facts(WIRE_GEMINI,
 			    "{\"contents\":[{\"role\":\"function\",\"parts\":["
 			    "{\"function_response\":{\"name\":\"f\",\"response\":{}}}]}]}"),
-		      "f 2");
+		      "/f 2");
 }
 
 static void results_are_bounded(void)

@@ -407,17 +407,49 @@ static void put_call(uint64_t request_id, uint32_t index, const char *call_id, s
 	CHECK_INT(ledger_add(ledger, &rec), 0);
 }
 
-static void put_result(const char *call_id, uint64_t cgroup_id, bool is_error)
+static void put_result_of(const char *call_id, const char *name, uint64_t cgroup_id, bool is_error)
 {
 	struct rec_tool_result t = { .request_id = 9,
 				     .at_ns = T0_NS,
 				     .cgroup_id = cgroup_id,
 				     .bytes = 77,
 				     .is_error = is_error };
-	struct str s = str_of(call_id);
-	struct journal_record rec = packed(REC_TOOL_RESULT, &t, sizeof(t), t.len, &s, TR_STRINGS);
+	struct str s[TR_STRINGS] = { [TR_CALL_ID] = str_of(call_id), [TR_NAME] = str_of(name) };
+	struct journal_record rec = packed(REC_TOOL_RESULT, &t, sizeof(t), t.len, s, TR_STRINGS);
 
 	CHECK_INT(ledger_add(ledger, &rec), 0);
+}
+
+static void put_result(const char *call_id, uint64_t cgroup_id, bool is_error)
+{
+	put_result_of(call_id, "", cgroup_id, is_error);
+}
+
+/* Gemini has no ids: results are tied to the newest answer's open calls of that name, in order. */
+static void results_by_name(void)
+{
+	uint64_t id = id_at(T0_NS, 1);
+	cJSON *rows;
+	char query[96];
+
+	setup();
+	CHECK_INT(ledger_begin(ledger), 0);
+	add_request(T0_NS, 1);
+	put_call(id, 0, "", STR("run_shell_command"), STR("one"), 5);
+	put_call(id, 1, "", STR("run_shell_command"), STR("two"), 5);
+	put_call(id, 2, "", STR("read_file"), STR("three"), 5);
+	put_result_of("made-up-by-the-client", "run_shell_command", 6, true); /* of another sandbox */
+	put_result_of("made-up-by-the-client", "run_shell_command", 5, false);
+	put_result_of("", "run_shell_command", 5, true);
+	CHECK_INT(ledger_commit(ledger), 0);
+	snprintf(query, sizeof(query), "{\"op\":\"calls\",\"id\":\"%llu\"}", (unsigned long long)id);
+	rows = ask(query);
+	CHECK_INT(cJSON_GetArraySize(rows), 3);
+	CHECK_INT(cJSON_GetNumberValue(cell(cJSON_GetArrayItem(rows, 0), "result_error")), 0);
+	CHECK_INT(cJSON_GetNumberValue(cell(cJSON_GetArrayItem(rows, 1), "result_error")), 1);
+	CHECK(cJSON_IsNull(cell(cJSON_GetArrayItem(rows, 2), "result_error")));
+	cJSON_Delete(rows);
+	teardown();
 }
 
 static void tool_calls_and_results(void)
@@ -565,5 +597,5 @@ static void purge_takes_what_is_old(void)
 }
 
 TESTS(T(fresh_file_is_migrated), T(rollups_equal_their_requests), T(repeated_records_count_once),
-      T(rollback_forgets_strings), T(tool_calls_and_results), T(odd_strings_come_back),
+      T(rollback_forgets_strings), T(tool_calls_and_results), T(results_by_name), T(odd_strings_come_back),
       T(damaged_records_are_refused), T(queries_have_bounds), T(purge_takes_what_is_old))
