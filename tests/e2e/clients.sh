@@ -23,22 +23,35 @@ NODE_NEEDED=22
 node_major() { "$1" -p 'process.versions.node.split(".")[0]' 2> /dev/null || echo 0; }
 find_node() {
 	local n
-	for n in "$NPM"/node_modules/node-linux-*/bin/node "$(command -v node)"; do
+	for n in "$NPM"/tool/node_modules/node-linux-*/bin/node "$(command -v node)"; do
 		[ -x "$n" ] && [ "$(node_major "$n")" -ge $NODE_NEEDED ] && { echo "$n"; return 0; }
 	done
 	return 1
 }
-npm_install() { (cd "$NPM" && npm install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error "$@") > "$NPM/install.log" 2>&1 < /dev/null; }
+# npm_install DIR COMMAND… [-- PACKAGE…]: with this npm, without scripts.
+npm_install() {
+	local dir=$1 npm=() log=$NPM/install.log
+	shift
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do npm+=("$1"); shift; done
+	[ $# = 0 ] || shift
+	mkdir -p "$dir"
+	(cd "$dir" && "${npm[@]}" install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error "$@") > "$log" 2>&1 < /dev/null ||
+		{ tail -n 5 "$log"; return 1; }
+}
 install_clients() {
 	mkdir -p "$NPM"
 	if ! cmp -s "$HERE/package.json" "$NPM/package.json.done" || ! [ -x "$NPM/node_modules/.bin/claude" ]; then
 		[ -z "${SALLYPORT_TEST_INSTALL-1}" ] || command -v npm > /dev/null || install_packages nodejs npm || return 1
 		command -v npm > /dev/null || return 1
 		cp "$HERE/package.json" "$NPM/package.json"
-		npm_install || { tail -n 5 "$NPM/install.log"; return 1; }
-		# The distribution's Node may be too old for them; the package holds the plain program.
-		find_node > /dev/null || npm_install --no-save "node-linux-$(uname -m | sed 's/x86_64/x64/;s/aarch64/arm64/')@24.21.0" ||
-			{ tail -n 5 "$NPM/install.log"; return 1; }
+		# A distribution's Node may be too old, and an old npm leaves out what does not fit its Node: the
+		# packages of both hold plain programs.
+		if find_node > /dev/null; then
+			npm_install "$NPM" npm || return 1
+		else
+			npm_install "$NPM/tool" npm -- "node-linux-$(uname -m | sed 's/x86_64/x64/;s/aarch64/arm64/')@24.21.0" npm@11.19.1 || return 1
+			npm_install "$NPM" "$(find_node)" "$NPM/tool/node_modules/npm/bin/npm-cli.js" || return 1
+		fi
 		cp "$HERE/package.json" "$NPM/package.json.done"
 	fi
 	find_node > /dev/null
