@@ -193,7 +193,8 @@ static void diff_source(struct diff *d, const char *source)
 	struct policy_verdict a, b;
 	struct policy_query q;
 
-	policy_identity_of(str_of(source), &who);
+	/* `*` is anyone with a tag: one that no other grant names stands for all of them. */
+	policy_identity_of(strcmp(source, "*") ? str_of(source) : STR("tag:anyone-else"), &who);
 	q = (struct policy_query){ .who = who.facts,
 				   .format = WIRE_OPENAI_CHAT,
 				   .model = STR("-") };

@@ -187,7 +187,7 @@ static void fill_fixed(const struct request *r, struct live_slot *s)
 		s->rec.label_id = r->conn->stamp.label_id;
 		s->rec.label_gen = r->conn->stamp.label_gen;
 		s->rec.pid = r->conn->stamp.pid;
-		s->rec.uid = r->conn->stamp.uid;
+		s->rec.uid = r->conn->stamped ? r->conn->stamp.uid : UINT32_MAX;
 	}
 }
 

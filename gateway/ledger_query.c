@@ -42,7 +42,7 @@ static const struct grouping groupings[] = {
 	{ "container", "co.text", "max(tg.text)", "" },
 	{ "day", "date(h.hour*3600,'unixepoch')", "''", "" },
 	{ "hour", "strftime('%Y-%m-%dT%H:00Z',h.hour*3600,'unixepoch')", "''", "" },
-	{ "user", "h.uid", "''", "" },
+	{ "user", "CASE h.uid WHEN 4294967295 THEN 'unknown' ELSE h.uid END", "''", "" },
 };
 
 /*

@@ -230,6 +230,9 @@ int atom_intern(struct schema *s, const struct hujson *v, struct str text)
 			break;
 		if (forms[i].kind == ATOM_USER && !glob_is_literal(arg))
 			schema_error(s, v, "`%s`: a login has no wildcards", diag_word(text).s);
+		else if (forms[i].kind == ATOM_USER)
+			schema_warn(s, v, "`%s` matches nobody yet: the gateway of this version knows tags, cgroups and containers; grant to a tag",
+				    diag_word(text).s);
 		if (forms[i].kind == ATOM_CGROUP && arg.s[0] != '/' && !str_starts(arg, STR("**")))
 			schema_warn(s, v,
 				    "`%s` can match nothing: paths of cgroups start with a slash; "
