@@ -35,6 +35,8 @@ npm_install() {
 	while [ $# -gt 0 ] && [ "$1" != -- ]; do npm+=("$1"); shift; done
 	[ $# = 0 ] || shift
 	mkdir -p "$dir"
+	# Without one npm would install into the next folder above that has it.
+	[ -e "$dir/package.json" ] || echo '{}' > "$dir/package.json"
 	(cd "$dir" && "${npm[@]}" install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error "$@") > "$log" 2>&1 < /dev/null ||
 		{ tail -n 5 "$log"; return 1; }
 }
