@@ -15,6 +15,9 @@
 
 /* Rationale: prose has about four bytes a token, code and JSON three; a reservation should not be low. */
 #define BYTES_PER_TOKEN 3
+/* An image of 1 MB in base64 is 1,600 tokens at the providers; text in disguise is up to a third of its bytes. */
+#define BLOB_BYTES_PER_TOKEN 32
+#define OTHER_BYTES_PER_TOKEN 5
 /* What a model may answer when neither the request nor the price table says. */
 #define OUTPUT_TOKENS_DEFAULT 32000
 /* Bytes on the wire for each token of an answer whose provider told no usage: events, or plain JSON. */
@@ -254,6 +257,19 @@ void account_tool_call(struct request *r, const struct tool_call *call)
 
 /* ------------------------------------------------------------------ money */
 
+/*
+ * Text, what looks like an image, and what is no string (numbers are tokens of some APIs): each at what it may come
+ * to at the most, roughly. Only a reservation; the provider's numbers are what is paid.
+ */
+static int64_t estimate_input(const struct request *r)
+{
+	const struct req_facts *f = r->facts;
+	uint64_t strings = f->text_bytes + f->blob_bytes;
+	uint64_t others = f->body_bytes > strings ? f->body_bytes - strings : 0;
+
+	return (int64_t)(f->text_bytes / BYTES_PER_TOKEN + f->blob_bytes / BLOB_BYTES_PER_TOKEN + others / OTHER_BYTES_PER_TOKEN) + 1;
+}
+
 static int64_t estimate_output(const struct request *r)
 {
 	int64_t n = r->facts->max_output;
@@ -304,7 +320,7 @@ bool account_reserve(struct request *r)
 	struct policy_charge charges[POLICY_CHARGES_MAX];
 	struct balance_need needs[POLICY_CHARGES_MAX];
 	struct balance_refusal refusal;
-	int64_t nothing[QUOTA_UNIT_MAX] = { 0 }, input = (int64_t)(r->facts->text_bytes / BYTES_PER_TOKEN) + 1;
+	int64_t nothing[QUOTA_UNIT_MAX] = { 0 }, input = estimate_input(r);
 	int64_t output = estimate_output(r), cost = 0;
 	unsigned n = r->route.kind != ROUTE_MODEL ? 0 :
 						    policy_charges(r->rules->policy, &who, r->provider,
@@ -355,6 +371,9 @@ static struct usage_tokens billed_tokens(const struct request *r, const struct r
 		u.input = r->estimate_input;
 	if (*ret_estimated)
 		u.output = MAX(u.output, seen);
+	/* An answer that is only queued (Responses' background): it will be made, and nobody tells us how long. */
+	if (*ret_estimated && none && !f->streamed && partial)
+		u.output = MAX(u.output, estimate_output(r));
 	t = (struct usage_tokens){ .input = MAX(u.input, (int64_t)0),
 				   .cache_read = MAX(u.cache_read, (int64_t)0),
 				   .cache_write_1h = MAX(u.cache_write_1h, (int64_t)0),

@@ -18,6 +18,7 @@ static const char *const dropped_fields[] = {
 	"keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "authorization",
 	"x-api-key", "api-key", "x-goog-api-key", "cookie", "accept-encoding", "forwarded", "via",
 	"x-real-ip", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
+	"x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url",
 	"x-amz-security-token", "x-amz-date", "x-amz-content-sha256",
 };
 
@@ -31,6 +32,8 @@ static bool field_forwarded(const struct request *r, struct str name, struct str
 			return false;
 	}
 	(void)r;
+	if (name.n > 10 && (strncasecmp(name.s, "sallyport-", 10) == 0 || strncasecmp(name.s, "x-sallyport-", 12) == 0))
+		return false;
 	return !connection.n || !http_list_has(connection, name);
 }
 

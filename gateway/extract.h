@@ -43,6 +43,7 @@ struct req_facts {
 	bool model_cut;		 /* it is longer than MODEL_BYTES */
 	int64_t max_output;	 /* requested bound on output tokens, all choices; -1: none */
 	uint64_t body_bytes;	 /* as fed, decoded */
+	uint64_t blob_bytes;	 /* inside strings of base64 letters alone: images, files */
 	uint64_t text_bytes;	 /* inside JSON strings that are no base64 blob: for an estimate */
 	uint64_t fingerprint; /* of the conversation's start: system and first user text; 0: none */
 	/* From the body (metadata.user_id, prompt_cache_key …), or "". */

@@ -350,6 +350,7 @@ const struct req_facts *req_tap_end(struct req_tap *tap)
 		return f;
 	f->not_json = !scan_finish(&tap->pick.scan) || !c->is_object;
 	f->text_bytes = tap->pick.scan.text_bytes;
+	f->blob_bytes = tap->pick.scan.blob_bytes;
 	f->stream = c->stream == 1;
 	f->model_cut = !str_copy(f->model, sizeof(f->model), str_of(c->model));
 	if (c->have_user && !c->previous[0])

@@ -558,11 +558,16 @@ static bool request_sound(struct request *r)
 		request_deny(r, OUTCOME_NOT_FOUND,
 			     "Sallyport: %.*s %.*s is not served here; model calls go to /v1/messages, /v1/chat/completions, /v1/responses or /v1beta/models/MODEL:generateContent.",
 			     STR_ARG(r->head.method), (int)MIN(r->head.target.n, (size_t)64), r->head.target.s);
+	} else if (r->decoder && !decoder_done(r->decoder)) {
+		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the request's compressed body is cut off.");
 	} else if (r->facts->not_json) {
 		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the request's body is not a JSON object.");
 	} else if (r->facts->model_repeated || r->facts->model_cut) {
 		/* Whoever reads the other one would be asked for what policy did not see. */
 		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the request names its model twice, or at too great a length.");
+	} else if (!r->route.model[0] && r->facts->model_len != strlen(r->facts->model)) {
+		/* No model's name needs an escape; with one, others might read another name (NUL). */
+		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the model's name holds an escape; write it plain.");
 	} else if (!r->model.n) {
 		request_deny(r, OUTCOME_BAD_REQUEST, "Sallyport: the request names no model.");
 	} else {

@@ -15,40 +15,74 @@ static bool skip_segment(struct str *path, struct str segment)
 
 struct path_rule {
 	const char *path;
-	bool prefix; /* more may follow after a slash */
 	enum route_kind kind;
 	enum wire_format format;
 };
 
 /* Paths without their version segment. What is longer stands before what it begins with. */
 static const struct path_rule rules[] = {
-	{ "/messages/count_tokens", false, ROUTE_AROUND, WIRE_ANTHROPIC_MESSAGES },
-	{ "/messages/batches", true, ROUTE_AROUND, WIRE_ANTHROPIC_MESSAGES },
-	{ "/messages", false, ROUTE_MODEL, WIRE_ANTHROPIC_MESSAGES },
-	{ "/chat/completions", false, ROUTE_MODEL, WIRE_OPENAI_CHAT },
-	{ "/completions", false, ROUTE_MODEL, WIRE_OPENAI_CHAT },
-	{ "/embeddings", false, ROUTE_MODEL, WIRE_OPENAI_CHAT },
-	{ "/responses/compact", false, ROUTE_MODEL, WIRE_OPENAI_RESPONSES },
-	{ "/responses/input_tokens", false, ROUTE_AROUND, WIRE_OPENAI_RESPONSES },
-	{ "/responses", false, ROUTE_MODEL, WIRE_OPENAI_RESPONSES },
+	{ "/messages/count_tokens", ROUTE_AROUND, WIRE_ANTHROPIC_MESSAGES },
+	{ "/messages", ROUTE_MODEL, WIRE_ANTHROPIC_MESSAGES },
+	{ "/chat/completions", ROUTE_MODEL, WIRE_OPENAI_CHAT },
+	{ "/completions", ROUTE_MODEL, WIRE_OPENAI_CHAT },
+	{ "/embeddings", ROUTE_MODEL, WIRE_OPENAI_CHAT },
+	{ "/responses/compact", ROUTE_MODEL, WIRE_OPENAI_RESPONSES },
+	{ "/responses/input_tokens", ROUTE_AROUND, WIRE_OPENAI_RESPONSES },
+	{ "/responses", ROUTE_MODEL, WIRE_OPENAI_RESPONSES },
 };
 
+/*
+ * Exactly /models/NAME:VERB with a verb that is known: what policy judges and what the provider reads are the same
+ * only where nothing else can stand in between.
+ */
 static bool gemini_rule(struct str rest, struct route *r)
 {
-	struct str model;
+	static const struct {
+		const char *verb;
+		enum route_kind kind;
+	} verbs[] = {
+		{ "generateContent", ROUTE_MODEL }, { "streamGenerateContent", ROUTE_MODEL },
+		{ "embedContent", ROUTE_MODEL },    { "batchEmbedContents", ROUTE_MODEL },
+		{ "countTokens", ROUTE_AROUND },
+	};
+	struct str name = str_skip(rest, 8), verb;
 	const char *colon;
 	bool stream = false;
 
-	if (!str_starts(rest, STR("/models/")) || !path_model(rest, r->model, sizeof(r->model), &stream))
+	if (!str_starts(rest, STR("/models/")))
 		return false;
-	colon = memrchr(rest.s, ':', rest.n);
-	if (!colon)
+	colon = memchr(name.s, ':', name.n);
+	if (!colon || memchr(name.s, '/', name.n))
 		return false;
-	model = (struct str){ colon + 1, rest.n - (size_t)(colon + 1 - rest.s) };
-	r->format = WIRE_GEMINI;
-	r->path_stream = stream;
-	r->kind = str_eq(model, STR("countTokens")) ? ROUTE_AROUND : ROUTE_MODEL;
-	return true;
+	verb = str_skip(name, (size_t)(colon + 1 - name.s));
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+		if (!str_eq(verb, str_of(verbs[i].verb)))
+			continue;
+		if (!path_model(rest, r->model, sizeof(r->model), &stream) || strstr(r->model, ".."))
+			return false;
+		r->format = WIRE_GEMINI;
+		r->path_stream = stream;
+		r->kind = verbs[i].kind;
+		return true;
+	}
+	return false;
+}
+
+/* Segments that a server might resolve: "." and "..", spelled out or percent-encoded, and backslashes. */
+static bool has_dot_segment(struct str path)
+{
+	for (size_t i = 0; i < path.n; i++) {
+		struct str s = str_skip(path, i);
+
+		if (s.s[0] == '\\')
+			return true;
+		if (s.s[0] != '/')
+			continue;
+		s = str_skip(s, 1);
+		if ((s.n && s.s[0] == '.') || (s.n >= 3 && strncasecmp(s.s, "%2e", 3) == 0))
+			return true;
+	}
+	return false;
 }
 
 /* Appends the query without `key` (Google's credential in the URL). */
@@ -98,7 +132,7 @@ static bool provider_prefix(struct str *path, struct route *r)
 
 static enum route_kind method_kind(struct str method, enum route_kind kind)
 {
-	if (kind == ROUTE_MODEL && !str_eq(method, STR("POST")))
+	if ((kind == ROUTE_MODEL || kind == ROUTE_AROUND) && !str_eq(method, STR("POST")))
 		return ROUTE_NOT_FOUND;
 	return kind;
 }
@@ -119,6 +153,8 @@ bool route_parse(struct str method, struct str target, bool upgrade, struct rout
 		ret->kind = ROUTE_PROBE;
 		return true;
 	}
+	if (has_dot_segment(path))
+		return true; /* not found */
 	provider_prefix(&path, ret);
 	rest = path;
 	/* Groq's SDK puts /openai before the version. */
@@ -145,8 +181,7 @@ bool route_parse(struct str method, struct str target, bool upgrade, struct rout
 	for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
 		struct str want = str_of(rules[i].path);
 
-		if (!str_eq(rest, want) &&
-		    !(rules[i].prefix && str_starts(rest, want) && rest.s[want.n] == '/'))
+		if (!str_eq(rest, want))
 			continue;
 		ret->format = rules[i].format;
 		ret->kind = method_kind(method, rules[i].kind);

@@ -15,8 +15,6 @@
 
 #include "common/base.h"
 
-/* Rationale: prose has a space, a quote or a full stop well before this; base64 never has. */
-#define BLOB_PROBE 128
 /* Rationale: shorter ones (ids, hashes, signatures) hardly change an estimate. */
 #define BLOB_MIN 512
 
@@ -210,11 +208,8 @@ static void scan_string_start(struct scan *s, bool key)
 /* Looks at the start of a string that is long, or may become so, for bytes that base64 has not. */
 static void scan_probe_blob(struct scan *s, const char *from, const char *to)
 {
-	const char *stop = from;
-
-	if (s->run < BLOB_PROBE)
-		stop = from + MIN((uint64_t)(to - from), BLOB_PROBE - s->run);
-	for (; from < stop; from++)
+	/* To the end: a text that only begins like a blob is a text. */
+	for (; from < to; from++)
 		if (!IS_BLOB(*from)) {
 			s->blob = false;
 			return;
@@ -230,7 +225,9 @@ static inline void scan_count(struct scan *s, const char *from, const char *to, 
 	if (s->blob && !(last && s->run + n < BLOB_MIN))
 		scan_probe_blob(s, from, to);
 	s->run += n;
-	if (last && (s->run < BLOB_MIN || !s->blob))
+	if (last && s->run >= BLOB_MIN && s->blob)
+		s->blob_bytes += s->run;
+	else if (last)
 		s->text_bytes += s->run;
 }
 

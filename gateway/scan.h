@@ -54,6 +54,7 @@ struct scan {
 	uint64_t offset;     /* see scan_offset() */
 	uint64_t fed;	     /* bytes of all earlier pieces */
 	uint64_t text_bytes; /* inside strings (keys too) that do not look like a base64 blob */
+	uint64_t blob_bytes; /* inside those that do */
 	uint64_t types;	     /* one bit for each open container, 1: object; lowest: innermost */
 	uint64_t run;	     /* raw bytes of the string in hand */
 	const char *piece;   /* start of the bytes in hand */
