@@ -54,6 +54,9 @@ install_clients() {
 			npm_install "$NPM/tool" npm -- "node-linux-$(uname -m | sed 's/x86_64/x64/;s/aarch64/arm64/')@24.21.0" npm@11.19.1 || return 1
 			npm_install "$NPM" "$(find_node)" "$NPM/tool/node_modules/npm/bin/npm-cli.js" || return 1
 		fi
+		# The only two scripts that are run: they put the program of this platform in its place.
+		(cd "$NPM/node_modules/@anthropic-ai/claude-code" && "$(find_node)" install.cjs) >> "$NPM/install.log" 2>&1 || return 1
+		(cd "$NPM/node_modules/opencode-ai" && "$(find_node)" ./postinstall.mjs) >> "$NPM/install.log" 2>&1 || return 1
 		cp "$HERE/package.json" "$NPM/package.json.done"
 	fi
 	find_node > /dev/null
