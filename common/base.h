@@ -39,12 +39,16 @@
 		(p) = NULL;                                                                        \
 		take_;                                                                             \
 	})
+#ifdef __cppcheck__ /* as below */
+#define TAKE_FD(fd) (fd)
+#else
 #define TAKE_FD(fd)                                                                                \
 	({                                                                                         \
 		int take_ = (fd);                                                                  \
 		(fd) = -1;                                                                         \
 		take_;                                                                             \
 	})
+#endif
 
 static inline void cleanup_free(void *p)
 {

@@ -267,7 +267,9 @@ static int64_t estimate_input(const struct request *r)
 	uint64_t strings = f->text_bytes + f->blob_bytes;
 	uint64_t others = f->body_bytes > strings ? f->body_bytes - strings : 0;
 
-	return (int64_t)(f->text_bytes / BYTES_PER_TOKEN + f->blob_bytes / BLOB_BYTES_PER_TOKEN + others / OTHER_BYTES_PER_TOKEN) + 1;
+	return (int64_t)(f->text_bytes / BYTES_PER_TOKEN + f->blob_bytes / BLOB_BYTES_PER_TOKEN +
+			 others / OTHER_BYTES_PER_TOKEN) +
+	       1;
 }
 
 static int64_t estimate_output(const struct request *r)

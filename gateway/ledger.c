@@ -36,7 +36,18 @@ static const char *const migrations[] = {
 	"CREATE TABLE journals(name TEXT PRIMARY KEY, segment INTEGER, offset INTEGER) WITHOUT ROWID;",
 };
 
-enum statement { ST_STRING, ST_STRING_ID, ST_REQUEST, ST_CALL, ST_RESULT, ST_RESULT_BY_NAME, ST_EVENT, ST_HOUR, ST_POSITION, ST_MAX };
+enum statement {
+	ST_STRING,
+	ST_STRING_ID,
+	ST_REQUEST,
+	ST_CALL,
+	ST_RESULT,
+	ST_RESULT_BY_NAME,
+	ST_EVENT,
+	ST_HOUR,
+	ST_POSITION,
+	ST_MAX
+};
 
 static const char *const statements[ST_MAX] = {
 	[ST_STRING] = "INSERT OR IGNORE INTO strings(text) VALUES(?1)",
