@@ -84,9 +84,9 @@ sp run --tag tag:waits -- "$TESTS/e2e/http" -d "$(body_of anthropic false hi)" "
 PROMPT='Run the shell command: echo sallyport-e2e. Then say that it has run.'
 home_of() {
 	local home=$1
-	mkdir -p "$home/.codex" "$home/.gemini" "$home/work"
+	mkdir -p "$home/.codex" "$home/.gemini" "$home/project"
 	sp env --format codex > "$home/.codex/config.toml" 2> /dev/null
-	sp env --format opencode > "$home/work/opencode.json" 2> /dev/null
+	sp env --format opencode > "$home/project/opencode.json" 2> /dev/null
 	cat > "$home/.gemini/settings.json" <<-'END'
 	{ "privacy": { "usageStatisticsEnabled": false }, "telemetry": { "enabled": false },
 	  "general": { "disableAutoUpdate": true, "enableAutoUpdate": false }, "security": { "auth": { "selectedType": "gemini-api-key" }, "folderTrust": { "enabled": false } } }
@@ -109,7 +109,7 @@ run_client() {
 	sdk-*) command=(env MODEL="$gpt" "$NODE" "$NPM/sdk.mjs" "${1#sdk-}") ;;
 	esac
 	begun=$(date +%s%N)
-	(cd "$home/work" && env -i PATH="$(dirname "$NODE"):$BIN:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" HOME="$home" TMPDIR="$home" TERM=dumb \
+	(cd "$home/project" && env -i PATH="$(dirname "$NODE"):$BIN:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" HOME="$home" TMPDIR="$home" TERM=dumb \
 		LANG=C.UTF-8 CI=1 SALLYPORT_CONFIG="$I_CONFIG" DISABLE_AUTOUPDATER=1 DISABLE_TELEMETRY=1 DISABLE_ERROR_REPORTING=1 \
 		CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 OPENCODE_DISABLE_AUTOUPDATE=1 OPENCODE_DISABLE_MODELS_FETCH=1 \
 		OPENCODE_DISABLE_LSP_DOWNLOAD=1 GEMINI_CLI_TRUST_WORKSPACE=true \
