@@ -18,7 +18,7 @@
 
 /* Rationale: containers in containers put the root of a cgroup namespace this deep at most. */
 #define GATE_NAMESPACE_LEVELS 12
-#define GATE_ABI 1
+#define GATE_ABI 2
 
 /*
  * Rationale: an entry lives for a handshake, microseconds on loopback, or for as long as SYNs are
@@ -108,4 +108,4 @@ enum gate_reason {
 _Static_assert(sizeof(struct gate_label) == 24, "the label is an ABI");
 _Static_assert(sizeof(struct gate_tuple) == 48, "the tuple is a key: no padding");
 _Static_assert(sizeof(struct gate_door_key) == 16, "the door is a key: no padding");
-_Static_assert(sizeof(struct gate_client) == 160, "the client record is an ABI");
+_Static_assert(sizeof(struct gate_client) == 168, "the client record is an ABI");

@@ -6,7 +6,7 @@
 
 #include "common/base.h"
 
-#define IPC_FDS_MAX     4
+#define IPC_FDS_MAX     8
 #define IPC_PAYLOAD_MAX 8192
 
 struct ipc_header {

@@ -7,13 +7,14 @@
 
 #include <stdint.h>
 
-#define MSG_VERSION 1
+#define MSG_VERSION 2
 
 #define MSG_PATH_BYTES  512
 #define MSG_TAGS_BYTES  512 /* "tag:a,tag:b" */
 #define MSG_NAME_BYTES  128
 #define MSG_IMAGE_BYTES 256
 #define MSG_TEXT_BYTES  512
+#define MSG_HOST_BYTES  256 /* a host name has 253 at most (RFC 1035, 2.3.4) */
 
 enum msg_type {
 	/* agent -> gateway worker, in this order at start: SETUP, CONFIG, RULES (with KEYs), LABELs, DOORs */
@@ -27,11 +28,24 @@ enum msg_type {
 	MSG_DOOR,        /* struct msg_door + 1..2 fds: listening sockets of one network namespace */
 	MSG_DOOR_CLOSE,  /* struct msg_door */
 	MSG_STOP,        /* no payload: finish what runs, then exit */
+	MSG_CA,          /* fds: the CA's certificates (PEM, the one that signs first), its private key (PEM) */
+	MSG_NAME,        /* struct msg_name: a provider's name; also to the DNS role */
+	MSG_SOCKET,      /* struct msg_socket + fd: what SOCKET_WANTED asked for; without fd `err` says why not */
 
 	/* gateway worker -> agent */
 	MSG_READY = 32,  /* no payload: doors are served */
 	MSG_RULES_RESULT, /* struct msg_result of a COMMIT */
 	MSG_KEY_BAD,     /* struct msg_key without fd: the provider refused it */
+	MSG_SOCKET_WANTED, /* struct msg_socket: a socket in the network namespace of a door; also from the DNS role */
+
+	/* agent -> DNS role, after CONFIG */
+	MSG_DNS_DOOR = 40, /* struct msg_dns_door + fds: UDP, TCP listener, UDP to ask with; with v6 the same three again */
+	MSG_DNS_DOOR_CLOSE, /* struct msg_dns_door */
+	MSG_DNS_PATTERN,   /* struct msg_name: "*.example.com", only `name` and `active` count */
+
+	/* DNS role -> agent (and READY, SOCKET_WANTED) */
+	MSG_NAME_WANTED,   /* struct msg_name: one that a pattern covers was asked for; NAME answers */
+	MSG_ADDRESS,       /* struct msg_address: what the host's resolvers say of a provider's name */
 
 	/* agent -> ledger role */
 	MSG_LEDGER_SETUP = 48, /* struct msg_setup + fds: journal root, database directory, balances, listener */
@@ -92,6 +106,37 @@ struct msg_door {
 	uint64_t netns_cookie;
 	uint32_t port;
 	uint32_t is_host;
+};
+
+/* A provider's host name. Ids and virtual addresses stay with a name as long as the agent's state lives. */
+struct msg_name {
+	uint32_t name_id; /* never 0 */
+	uint32_t active;  /* 0: no provider has it any more; it is a name like any other */
+	uint8_t vip4[4], vip6[16]; /* network byte order */
+	uint32_t pad;
+	char name[MSG_HOST_BYTES]; /* lower case, without a final dot */
+};
+
+struct msg_address {
+	uint32_t name_id;
+	uint32_t family; /* AF_INET, AF_INET6 */
+	uint8_t addr[16];
+	uint32_t ttl_s, pad;
+};
+
+/* Asked for and answered: a close-on-exec, non-blocking socket that no program of a sandbox touches. */
+struct msg_socket {
+	uint64_t netns_cookie; /* of a door that is open */
+	uint32_t token;        /* the asker's, repeated in the answer */
+	uint32_t family;       /* AF_INET, AF_INET6 */
+	uint32_t type;         /* SOCK_STREAM, SOCK_DGRAM */
+	int32_t err;           /* of the answer */
+};
+
+struct msg_dns_door {
+	uint64_t netns_cookie;
+	uint32_t port;
+	uint32_t is_host; /* the host's own namespace: addresses of providers' names are asked for from here */
 };
 
 struct msg_target {

@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "common/base.h"
+#include "common/force.h"
 #include "common/outcome.h"
 #include "common/wire.h"
 
@@ -50,4 +51,17 @@ static_assert(ARRAY_SIZE(outcome_names) == OUTCOME_MAX, "an outcome lacks its na
 const char *outcome_name(enum outcome outcome)
 {
 	return (unsigned)outcome < OUTCOME_MAX ? outcome_names[outcome] : "?";
+}
+
+static const char *const force_mode_names[] = {
+	[FORCE_OFF] = "off",
+	[FORCE_OBSERVE] = "observe",
+	[FORCE_ASSIST] = "assist",
+	[FORCE_STRICT] = "strict",
+};
+static_assert(ARRAY_SIZE(force_mode_names) == FORCE_MODE_MAX, "a mode lacks its name");
+
+const char *force_mode_name(unsigned mode)
+{
+	return mode < FORCE_MODE_MAX ? force_mode_names[mode] : "?";
 }

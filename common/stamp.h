@@ -8,12 +8,24 @@
 
 #include <linux/types.h>
 
+#include "common/force.h"
+
 /* A private level: the kernel has no protocol of this number, the BPF hook answers for it. */
 #define STAMP_SOL     0x53504c59 /* "SPLY" */
 #define STAMP_GET     1
-#define STAMP_VERSION 1
+/* Plus a source port: the stamp behind a datagram from it to this socket, with the server that was asked. */
+#define STAMP_DATAGRAM 0x10000
+#define STAMP_VERSION  2
 
-enum stamp_why { STAMP_EXPLICIT = 1, STAMP_VIP, STAMP_SUSPECT, STAMP_STRICT, STAMP_WHY_MAX };
+/* Why a connection came to us: the client asked for the door itself, or was led to it. */
+enum stamp_why {
+	STAMP_EXPLICIT = 1,
+	STAMP_VIP,     /* it asked for a virtual address of a provider's name */
+	STAMP_SUSPECT, /* for an address that a provider's name has, or may share with others */
+	STAMP_STRICT,  /* for anything else on port 443 or 80, in strict mode */
+	STAMP_DNS,     /* for a name server: the DNS role's own sockets */
+	STAMP_WHY_MAX
+};
 
 /* Verdict of the live-peer cross-check. */
 enum stamp_peer { STAMP_PEER_UNKNOWN, STAMP_PEER_AGREES, STAMP_PEER_DIFFERS, STAMP_PEER_MAX };
@@ -34,5 +46,7 @@ struct stamp {
 	__u8 orig_addr[16]; /* network byte order; v4 in the first four bytes */
 	__u32 peer;         /* enum stamp_peer */
 	__u32 label_level;  /* depth of the labelled cgroup, for the ancestor comparison */
+	__u32 name_id;      /* of the provider's name behind orig_addr (struct msg_name); 0: none */
+	__u32 mode;         /* enum force_mode of the label at the time of the connect */
 };
-_Static_assert(sizeof(struct stamp) == 104, "the stamp is an ABI");
+_Static_assert(sizeof(struct stamp) == 112, "the stamp is an ABI");

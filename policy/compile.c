@@ -8,7 +8,7 @@
 #include <errno.h>
 
 struct document {
-	const struct hujson *providers, *groups, *quotas, *grants, *labels, *tests;
+	const struct hujson *providers, *groups, *quotas, *grants, *labels, *egress, *tests;
 	int unpriced;
 };
 
@@ -28,7 +28,8 @@ static const struct schema_field policy_fields[] = {
 	  .help = "models without a price under a dollar quota" },
 	{ "tool_rules", SCHEMA_REFUSED, .help = "rules on tool calls" },
 	{ "hooks", SCHEMA_REFUSED, .help = "HTTP hooks" },
-	{ "egress", SCHEMA_REFUSED, .help = "forced path modes" },
+	{ "egress", SCHEMA_NODE, DOC(egress), .node = HUJSON_OBJECT,
+	  .help = "what is done about connections past the gateway, by tag" },
 	{ "oidc", SCHEMA_REFUSED, .help = "identity by OIDC token" },
 	{ "tagOwners", SCHEMA_REFUSED, .help = "who may put a tag on" },
 	{ "exporters", SCHEMA_REFUSED, .help = "exports" },
@@ -138,6 +139,8 @@ static void policy_build(struct schema *s, const struct hujson *root)
 		grants_parse(s, d.grants, d.groups);
 	if (d.labels && !s->err)
 		labels_parse(s, d.labels);
+	if (!s->err)
+		egress_parse(s, d.egress);
 	if (!s->err)
 		atoms_index(s);
 	if (s->err)

@@ -2,8 +2,10 @@
 /* The host's configuration: tables, defaults, and the checks that need more than one key. */
 #include "policy/config.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 
+#include "common/addr.h"
 #include "policy/schema.h"
 #include "policy/units.h"
 
@@ -103,6 +105,7 @@ static void parse_proxy(struct schema *s, const struct schema_field *f, const st
 #define CGROUP(m) SCHEMA_AT(__typeof__(((struct config *)0)->cgroup), m)
 #define USERS(m)  SCHEMA_AT(__typeof__(((struct config *)0)->users), m)
 #define UP(m)	  SCHEMA_AT(__typeof__(((struct config *)0)->upstream), m)
+#define FORCE(m)  SCHEMA_AT(__typeof__(((struct config *)0)->force), m)
 #define CLIENT(m) SCHEMA_AT(__typeof__(((struct config *)0)->client), m)
 #define LEDGER(m) SCHEMA_AT(__typeof__(((struct config *)0)->ledger), m)
 #define TOP(m)	  SCHEMA_AT(struct config, m)
@@ -128,7 +131,24 @@ static const struct schema_field cgroup_fields[] = {
 static const struct schema_field users_fields[] = {
 	{ "gateway", SCHEMA_STRING, USERS(gateway), .help = "the gateway runs as this user" },
 	{ "ledger", SCHEMA_STRING, USERS(ledger), .help = "the ledger runs as this user" },
+	{ "dns", SCHEMA_STRING, USERS(dns), .help = "the DNS role runs as this user" },
 	{ "group", SCHEMA_STRING, USERS(group), .help = "shared by the roles: journals and balances belong to it" },
+	{ 0 },
+};
+
+static const struct schema_field force_fields[] = {
+	{ "vip4", SCHEMA_STRING, FORCE(vip4), .help = "virtual addresses of providers' names" },
+	{ "vip6", SCHEMA_STRING, FORCE(vip6), .help = "the same, IPv6" },
+	{ "resolvers", SCHEMA_STRINGS, FORCE(resolvers),
+	  .at_count = offsetof(__typeof__(((struct config *)0)->force), n_resolvers),
+	  .help = "name servers that are asked for providers' addresses; none: the host's" },
+	{ "nat64", SCHEMA_STRINGS, FORCE(nat64),
+	  .at_count = offsetof(__typeof__(((struct config *)0)->force), n_nat64),
+	  .help = "prefixes of /96 that embed IPv4 addresses, besides 64:ff9b::/96" },
+	{ "dns_port", SCHEMA_UINT, FORCE(dns_port), .min = 1, .max = 65535,
+	  .help = "first port of the DNS role in a sandbox" },
+	{ "address_grace", SCHEMA_DURATION, FORCE(address_grace_ns),
+	  .help = "how long an address counts after its TTL" },
 	{ 0 },
 };
 
@@ -181,6 +201,8 @@ static const struct schema_field config_fields[] = {
 	{ "door", SCHEMA_OBJECT, TOP(door), .table = door_fields, .help = "where sandboxes knock" },
 	{ "cgroup", SCHEMA_OBJECT, TOP(cgroup), .table = cgroup_fields, .help = "which cgroups" },
 	{ "users", SCHEMA_OBJECT, TOP(users), .table = users_fields, .help = "users of the roles" },
+	{ "force", SCHEMA_OBJECT, TOP(force), .table = force_fields,
+	  .help = "how connections past the gateway are led to it" },
 	{ "docker", SCHEMA_PATH, TOP(docker),
 	  .help = "the container runtime's socket; \"\": none" },
 	{ "upstream", SCHEMA_OBJECT, TOP(upstream), .table = upstream_fields,
@@ -204,7 +226,11 @@ static const struct config config_defaults = {
 	.log_level = STR("info"),
 	.door = { .port = 4117, .port_range = 8, .host = true },
 	.cgroup = { .root = STR("auto"), .parent = STR("/sallyport") },
-	.users = { STR("sallyport"), STR("sallyport-ledger"), STR("sallyport") },
+	.users = { STR("sallyport"), STR("sallyport-ledger"), STR("sallyport-dns"), STR("sallyport") },
+	.force = { .vip4 = STR("198.18.0.0/16"),
+		   .vip6 = STR("fd53:504c:5900::/112"),
+		   .dns_port = 4153,
+		   .address_grace_ns = 3600 * NSEC_PER_SEC },
 	.docker = STR("/var/run/docker.sock"),
 	.upstream = { .proxy = STR(""),
 		      .proxy_host = STR(""),
@@ -245,7 +271,8 @@ static void check_required(struct schema *s, const struct hujson *root, const st
 		{ NULL, "pin_dir", c->pin_dir },	  { NULL, "policy", c->policy },
 		{ "cgroup", "root", c->cgroup.root },	  { "cgroup", "parent", c->cgroup.parent },
 		{ "users", "gateway", c->users.gateway }, { "users", "ledger", c->users.ledger },
-		{ "users", "group", c->users.group },
+		{ "users", "group", c->users.group },	  { "users", "dns", c->users.dns },
+		{ "force", "vip4", c->force.vip4 },	  { "force", "vip6", c->force.vip6 },
 	};
 	char text[96];
 
@@ -265,6 +292,7 @@ static void check_users(struct schema *s, const struct hujson *root, const struc
 		struct str value;
 	} users[] = { { "gateway", c->users.gateway },
 		      { "ledger", c->users.ledger },
+		      { "dns", c->users.dns },
 		      { "group", c->users.group } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
@@ -296,12 +324,48 @@ static void check_cgroups(struct schema *s, const struct hujson *root, const str
 	}
 }
 
+static void check_pool(struct schema *s, const struct hujson *root, const char *key, struct str text, int family,
+		       unsigned bits_max)
+{
+	struct addr_prefix prefix;
+	char why[160];
+
+	if (!text.n || (addr_prefix_parse(text, &prefix) && prefix.family == family && prefix.bits <= bits_max))
+		return;
+	snprintf(why, sizeof(why), "`%s` must be an IPv%d network of at most %u bits without bits behind them", key,
+		 family == AF_INET ? 4 : 6, bits_max);
+	config_complain(s, root, "force", key, why);
+}
+
+static void check_force(struct schema *s, const struct hujson *root, const struct config *c)
+{
+	struct addr_prefix prefix;
+	uint8_t addr[16];
+	int family;
+
+	/* Rationale: a name keeps its address for good; fewer than 256 would be used up by one wildcard. */
+	check_pool(s, root, "vip4", c->force.vip4, AF_INET, 24);
+	check_pool(s, root, "vip6", c->force.vip6, AF_INET6, 120);
+	for (unsigned i = 0; i < c->force.n_resolvers; i++)
+		if (!addr_parse(c->force.resolvers[i], &family, addr))
+			config_complain(s, root, "force", "resolvers", "entries of `resolvers` are IP addresses");
+	for (unsigned i = 0; i < c->force.n_nat64; i++)
+		if (!addr_prefix_parse(c->force.nat64[i], &prefix) || prefix.family != AF_INET6 || prefix.bits != 96)
+			config_complain(s, root, "force", "nat64",
+					"entries of `nat64` are IPv6 networks of 96 bits, like \"64:ff9b:1::/96\"");
+	if (c->force.dns_port + c->door.port_range - 1 > UINT16_MAX)
+		config_complain(s, root, "force", "dns_port", "the last port would be above 65535");
+	if (c->force.n_nat64 > CONFIG_NAT64_MAX)
+		config_complain(s, root, "force", "nat64", "more than 4 networks in `nat64`; join them");
+}
+
 /* What no single key can tell. Only on a file whose keys are all right. */
 static void config_check(struct schema *s, const struct hujson *root, const struct config *c)
 {
 	check_required(s, root, c);
 	check_users(s, root, c);
 	check_cgroups(s, root, c);
+	check_force(s, root, c);
 	if (c->door.port + c->door.port_range - 1 > UINT16_MAX)
 		config_complain(s, root, "door", "port_range",
 				"the last port would be above 65535");

@@ -14,6 +14,9 @@
 #define CONFIG_PATH	"/etc/sallyport/config.hujson"
 #define CONFIG_TEXT_MAX (1u << 20)
 
+/* Rationale: the kernel looks at each of them for each connect. */
+#define CONFIG_NAT64_MAX 4
+
 enum config_ledger_error { LEDGER_CONTINUE, LEDGER_STOP, LEDGER_ERROR_MAX };
 
 /*
@@ -38,8 +41,17 @@ struct config {
 		unsigned n_watch;
 	} cgroup;
 	struct {
-		struct str gateway, ledger, group; /* a name or "#NUMBER" */
+		struct str gateway, ledger, dns, group; /* a name or "#NUMBER" */
 	} users;
+	struct {
+		struct str vip4, vip6;	     /* pools of virtual addresses: "198.18.0.0/16" */
+		const struct str *resolvers; /* name servers for providers' names; none: the host's */
+		unsigned n_resolvers;
+		const struct str *nat64; /* /96 prefixes that embed v4 addresses */
+		unsigned n_nat64;
+		uint16_t dns_port;	/* first port of the DNS role in a sandbox; as many are tried as of the door */
+		uint64_t address_grace_ns; /* a provider's address counts so long after its TTL */
+	} force;
 	struct str docker; /* unix socket path; empty: none */
 	struct {
 		struct str proxy;      /* "http://host:port" or empty */

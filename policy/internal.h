@@ -126,6 +126,11 @@ struct label_rule {
 	struct str tags; /* "tag:a,tag:b" */
 };
 
+struct egress_rule {
+	struct str tag;
+	enum force_mode mode;
+};
+
 /* Open addressing, a power of two; 0 is empty, else index + 1. */
 struct name_table {
 	unsigned *slots;
@@ -166,6 +171,9 @@ struct policy {
 
 	struct label_rule *labels;
 	unsigned n_labels;
+	struct egress_rule *egress; /* by tag */
+	unsigned n_egress;
+	enum force_mode egress_default;
 	bool unpriced_allow;
 	struct price_table prices;
 };
@@ -211,6 +219,8 @@ struct groups *groups_parse(struct schema *s, const struct hujson *v);
 /* One entry of `src` of this grant. */
 void source_add(struct schema *s, struct groups *groups, const struct hujson *v, unsigned grant);
 void labels_parse(struct schema *s, const struct hujson *v);
+/* `v` may be NULL: the default mode for everyone. */
+void egress_parse(struct schema *s, const struct hujson *v);
 void tests_run(struct schema *s, const struct hujson *v);
 /* One source as in `src` or a group -> atom index; -1: reported. Not for groups. */
 int atom_intern(struct schema *s, const struct hujson *v, struct str text);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/force.h"
 #include "common/outcome.h"
 #include "common/str.h"
 #include "common/wire.h"
@@ -72,8 +73,10 @@ struct policy_provider {
 	unsigned n_models;
 	const struct str *add_headers; /* "Name: value", checked */
 	unsigned n_add_headers;
-	const struct str *domains;
+	const struct str *domains; /* host names, lower case; "*" stands for a run without a dot */
 	unsigned n_domains;
+	const struct str *cidrs; /* "160.79.104.0/23": addresses that only this provider has */
+	unsigned n_cidrs;
 	int64_t preference;
 	bool disabled, insecure;
 	bool drain_on_disconnect; /* the provider bills the whole answer anyway */
@@ -146,6 +149,17 @@ typedef void (*policy_model_fn)(void *arg, const struct policy_provider *provide
 				struct str model);
 void policy_models(const struct policy *p, const struct policy_facts *who, policy_model_fn fn,
 		   void *arg);
+
+/* ---------------------------------------------------------------- the forced path */
+
+/* What `egress` says of an identity: the strictest of its tags' modes, else the default. */
+enum force_mode policy_egress_mode(const struct policy *p, const struct str *tags, unsigned n_tags);
+/* Does `pattern` ("api.example.com", "*.example.com") cover this host name (lower case, no final dot)? */
+bool policy_domain_match(struct str pattern, struct str host);
+/* True when the enabled provider has this host name among its domains. */
+bool policy_provider_owns(const struct policy_provider *provider, struct str host);
+/* The first enabled provider that has it, or -1. */
+int policy_domain_provider(const struct policy *p, struct str host);
 
 /* ---------------------------------------------------------------- labels by rule */
 

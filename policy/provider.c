@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "common/addr.h"
 #include "policy/units.h"
 
 /* What the tables fill before it becomes a struct policy_provider. */
@@ -12,7 +13,7 @@ struct draft {
 	struct provider_more more;
 	struct str baseurl, apikey, authorization;
 	int auth_mode, on_disconnect;
-	const struct hujson *models, *compatibility, *add_headers, *domains, *cost_map;
+	const struct hujson *models, *compatibility, *add_headers, *domains, *cidrs, *cost_map;
 };
 
 static const char *const auth_modes[] = { "override", "passthrough", "none", NULL };
@@ -50,6 +51,8 @@ static const struct schema_field provider_fields[] = {
 	  .help = "prices of models under other names" },
 	{ "domains", SCHEMA_NODE, DRAFT(domains), .node = HUJSON_ARRAY,
 	  .help = "host names whose connections are forced here" },
+	{ "cidrs", SCHEMA_NODE, DRAFT(cidrs), .node = HUJSON_ARRAY,
+	  .help = "networks that only this provider has" },
 	{ "insecure", SCHEMA_BOOL, PROVIDER(insecure), .help = "allow plain http to another host" },
 	{ "on_disconnect", SCHEMA_WORD, DRAFT(on_disconnect), .words = disconnects,
 	  .help = "what happens upstream when the client leaves" },
@@ -474,6 +477,40 @@ void headers_parse(struct schema *s, const struct hujson *v, const struct str **
 	}
 }
 
+/* A host name, or one with `*` in a label; the last two labels must be plain: a provider owns no top-level domain. */
+static bool domain_valid(struct str domain)
+{
+	char plain[254];
+	size_t n = MIN(domain.n, sizeof(plain)), dots = 0;
+	const char *star = domain.n ? memrchr(domain.s, '*', domain.n) : NULL;
+
+	for (size_t i = 0; i < n; i++)
+		plain[i] = domain.s[i] == '*' ? 'x' : domain.s[i];
+	if (domain.n > sizeof(plain) || !host_name_valid((struct str){ plain, n }))
+		return false;
+	for (const char *c = star; c && c < domain.s + domain.n; c++)
+		dots += *c == '.';
+	return !star || dots >= 2;
+}
+
+static void cidrs_parse(struct schema *s, const struct hujson *v, struct policy_provider *p)
+{
+	const struct str *list = NULL;
+	struct addr_prefix prefix;
+	unsigned n = 0;
+
+	if (!v || !schema_strings(s, v, "`cidrs`", &list, &n))
+		return;
+	hujson_for_each(item, v)
+	{
+		if (item->type == HUJSON_STRING && !addr_prefix_parse(item->text, &prefix))
+			schema_error(s, item, "`%s` is no network; write it like \"192.0.2.0/24\", without bits behind the prefix",
+				     diag_word(item->text).s);
+	}
+	p->cidrs = list;
+	p->n_cidrs = n;
+}
+
 static void domains_parse(struct schema *s, const struct hujson *v, struct policy_provider *p)
 {
 	struct str *list;
@@ -495,11 +532,11 @@ static void domains_parse(struct schema *s, const struct hujson *v, struct polic
 		if (!schema_expect(s, item, HUJSON_STRING, "a domain"))
 			continue;
 		list[p->n_domains] = lower_copy(s, item->text);
-		if (host_name_valid(list[p->n_domains]))
+		if (domain_valid(list[p->n_domains]))
 			p->n_domains++;
 		else
 			schema_error(s, item,
-				     "`%s` is no host name; write it like \"api.example.com\"",
+				     "`%s` is no host name; write it like \"api.example.com\" or \"*.example.com\"",
 				     diag_word(item->text).s);
 	}
 	p->domains = list;
@@ -657,6 +694,7 @@ static void provider_parse(struct schema *s, const struct hujson *v, struct poli
 	formats_parse(s, d.compatibility, &d.provider);
 	headers_parse(s, d.add_headers, &d.provider.add_headers, &d.provider.n_add_headers);
 	domains_parse(s, d.domains, &d.provider);
+	cidrs_parse(s, d.cidrs, &d.provider);
 	if (d.models)
 		models_parse(s, d.models, &d.provider, &d.more);
 	if (d.cost_map)

@@ -98,7 +98,7 @@ install_bpftool() {
 install_users() {
 	local u
 	getent group sallyport > /dev/null || groupadd --system sallyport
-	for u in sallyport sallyport-ledger; do
+	for u in sallyport sallyport-ledger sallyport-dns; do
 		id "$u" > /dev/null 2>&1 ||
 			useradd --system --gid sallyport --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$u"
 	done

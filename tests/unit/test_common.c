@@ -2,7 +2,9 @@
 /* The small parts of common/: buffers, records, arena, loop, messages. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 
+#include "common/addr.h"
 #include "common/arena.h"
 #include "common/buf.h"
 #include "common/ipc.h"
@@ -201,5 +203,36 @@ static void names_are_told(void)
 	CHECK_STR(outcome_name(OUTCOME_MAX), "?");
 }
 
+static void addresses(void)
+{
+	char text[ADDR_TEXT_BYTES];
+	uint8_t addr[16];
+	int family;
+
+	CHECK(addr_parse(STR("192.0.2.7"), &family, addr) && family == AF_INET && addr[3] == 7);
+	CHECK_STR(addr_text(family, addr, text), "192.0.2.7");
+	CHECK(addr_parse(STR("2001:db8::7"), &family, addr) && family == AF_INET6 && addr[15] == 7);
+	CHECK_STR(addr_text(family, addr, text), "2001:db8::7");
+	CHECK(!addr_parse(STR(""), &family, addr));
+	CHECK(!addr_parse(STR("192.0.2"), &family, addr));
+	CHECK(!addr_parse(STR("192.0.2.7 "), &family, addr));
+	CHECK(!addr_parse(STR("2001:db8:0000:0000:0000:0000:0000:0000:0000:0007"), &family, addr));
+	CHECK_STR(addr_text(1, addr, text), "?");
+}
+
+static void prefixes(void)
+{
+	struct addr_prefix p;
+
+	CHECK(addr_prefix_parse(STR("198.18.0.0/16"), &p) && p.family == AF_INET && p.bits == 16);
+	CHECK(addr_prefix_parse(STR("192.0.2.7"), &p) && p.bits == 32);
+	CHECK(addr_prefix_parse(STR("::/0"), &p) && p.family == AF_INET6 && p.bits == 0);
+	CHECK(!addr_prefix_parse(STR("192.0.2.7/24"), &p));
+	CHECK(!addr_prefix_parse(STR("192.0.2.0/33"), &p));
+	CHECK(!addr_prefix_parse(STR("192.0.2.0/"), &p));
+	CHECK(!addr_prefix_parse(STR("2001:db8::/x"), &p));
+	CHECK(!addr_prefix_parse(STR("/24"), &p));
+}
+
 TESTS(T(buf_bounds), T(buf_slides), T(buf_json), T(arena_grows), T(record_roundtrip), T(loop_timers),
-      T(loop_drops_stale_events), T(messages), T(names_are_told))
+      T(loop_drops_stale_events), T(messages), T(names_are_told), T(addresses), T(prefixes))

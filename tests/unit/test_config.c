@@ -36,6 +36,9 @@ static void defaults(void)
 	CHECK_INT(c->cgroup.n_watch, 0);
 	CHECK_STR(c->users.gateway.s, "sallyport");
 	CHECK_STR(c->users.ledger.s, "sallyport-ledger");
+	CHECK_STR(c->users.dns.s, "sallyport-dns");
+	CHECK_STR(c->force.vip4.s, "198.18.0.0/16");
+	CHECK_INT(c->force.dns_port, 4153);
 	CHECK_STR(c->users.group.s, "sallyport");
 	CHECK_STR(c->docker.s, "/var/run/docker.sock");
 	CHECK_STR(c->upstream.proxy.s, "");
@@ -130,6 +133,10 @@ static void mistakes(void)
 		{ "{\"client\":{\"body_limit\":\"2GiB\"}}", "is smaller than `body_limit`", 1, 11 },
 		{ "{\"ledger\":{\"on_error\":\"ignore\"}}",
 		  "it must be one of \"continue\", \"stop\"", 1, 23 },
+		{ "{\"force\":{\"vip4\":\"198.18.0.0/28\"}}", "must be an IPv4 network of at most 24 bits", 1, 18 },
+		{ "{\"force\":{\"vip6\":\"198.18.0.0/16\"}}", "must be an IPv6 network", 1, 18 },
+		{ "{\"force\":{\"resolvers\":[\"dns.test\"]}}", "entries of `resolvers` are IP addresses", 1, 23 },
+		{ "{\"force\":{\"nat64\":[\"64:ff9b:1::/64\"]}}", "are IPv6 networks of 96 bits", 1, 19 },
 		{ "[]", "the configuration is a list; it must be an object", 1, 1 },
 		{ "", "the file ends where a value should stand", 1, 1 },
 	};

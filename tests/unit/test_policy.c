@@ -146,7 +146,7 @@ static void wrong_types(void)
 /* Nothing that the design knows and this version does not enforce is passed over. */
 static void not_enforced(void)
 {
-	static const char *const top[] = { "tool_rules", "hooks",	"egress",   "oidc",
+	static const char *const top[] = { "tool_rules", "hooks",	"oidc",
 					   "tagOwners",	 "exporters",	"database", "connectors",
 					   "mcp",	 "temp_grants", "sandboxes" };
 	static const char *const inside[] = { "tools",	     "limits",	  "send_hooks",
@@ -998,8 +998,67 @@ static void evaluation_time(void)
 	}
 }
 
+static void egress_modes(void)
+{
+	struct policy *p = must_parse("{\"egress\":{\"default\":\"observe\",\"tag:a\":\"off\",\"tag:b\":\"strict\"}}");
+	struct str tags[] = { STR("tag:a"), STR("tag:b"), STR("tag:c") };
+
+	CHECK_INT(policy_egress_mode(p, NULL, 0), FORCE_OBSERVE);
+	CHECK_INT(policy_egress_mode(p, &tags[2], 1), FORCE_OBSERVE);
+	CHECK_INT(policy_egress_mode(p, tags, 1), FORCE_OFF);
+	CHECK_INT(policy_egress_mode(p, tags, 2), FORCE_STRICT);
+	policy_free(p);
+	p = must_parse("{}");
+	CHECK_INT(policy_egress_mode(p, tags, 3), FORCE_ASSIST);
+	policy_free(p);
+	CHECK_ERROR("{\"egress\":{\"default\":\"strickt\"}}", "did you mean `strict`");
+	CHECK_ERROR("{\"egress\":{\"ci\":\"strict\"}}", "neither \"default\" nor a tag");
+	CHECK_ERROR("{\"egress\":{\"default\":1}}", "a mode of `egress`");
+}
+
+static void domain_patterns(void)
+{
+	static const struct {
+		const char *pattern, *host;
+		bool covers;
+	} cases[] = {
+		{ "api.example.com", "api.example.com", true },
+		{ "api.example.com", "api.example.com.evil.test", false },
+		{ "*.example.com", "a.example.com", true },
+		{ "*.example.com", "a.b.example.com", false },
+		{ "*.example.com", "example.com", false },
+		{ "*.example.com", "evilexample.com", false },
+		{ "runtime.*.cloud.test", "runtime.eu-1.cloud.test", true },
+		{ "runtime.*.cloud.test", "runtime.eu.1.cloud.test", false },
+		{ "*-x.example.com", "a-b-x.example.com", true },
+		{ "*-x.example.com", "", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		CHECK_INT(policy_domain_match(str_of(cases[i].pattern), str_of(cases[i].host)), cases[i].covers);
+}
+
+static void domains_of_providers(void)
+{
+	struct policy *p = must_parse(
+		"{\"providers\":{\"a\":{\"baseurl\":\"https://api.a.test\",\"models\":[\"m\"]},"
+		"\"b\":{\"baseurl\":\"https://b.test\",\"models\":[\"m\"],\"domains\":[\"*.B.test\"],\"cidrs\":[\"192.0.2.0/24\"]},"
+		"\"c\":{\"baseurl\":\"https://c.test\",\"models\":[\"m\"],\"disabled\":true}}}");
+
+	CHECK_INT(policy_domain_provider(p, STR("api.a.test")), 0);
+	CHECK_INT(policy_domain_provider(p, STR("x.b.test")), 1);
+	CHECK_INT(policy_domain_provider(p, STR("b.test")), -1);
+	CHECK_INT(policy_domain_provider(p, STR("c.test")), -1);
+	CHECK_INT(policy_provider(p, 1)->n_cidrs, 1);
+	policy_free(p);
+	CHECK_ERROR("{\"providers\":{\"b\":{\"baseurl\":\"https://b.test\",\"models\":[\"m\"],\"domains\":[\"*.com\"]}}}",
+		    "is no host name");
+	CHECK_ERROR("{\"providers\":{\"b\":{\"baseurl\":\"https://b.test\",\"models\":[\"m\"],\"cidrs\":[\"192.0.2.1/24\"]}}}",
+		    "is no network");
+}
+
 TESTS(T(unknown_keys), T(wrong_types), T(not_enforced), T(base_urls), T(keys), T(provider_details),
       T(quotas_parse), T(sources), T(groups), T(pattern_warnings), T(failing_tests), T(outcomes),
       T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model),
       T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list), T(model_list_of_a_pattern),
-      T(labels), T(explain), T(diags_text), T(examples), T(bounds), T(evaluation_time))
+      T(labels), T(egress_modes), T(domain_patterns), T(domains_of_providers), T(explain), T(diags_text), T(examples), T(bounds), T(evaluation_time))
