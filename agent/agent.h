@@ -18,11 +18,14 @@
 
 struct control;
 struct door;
+struct force;
 struct journal;
+struct names;
 struct notify;
 struct role;
 struct rules;
 struct sandbox;
+struct suspects;
 
 struct agent {
 	struct loop loop;
@@ -34,7 +37,7 @@ struct agent {
 	bool stopping;
 	uint64_t started_ns; /* wall clock */
 
-	uid_t gateway_uid, ledger_uid;
+	uid_t gateway_uid, ledger_uid, dns_uid;
 	gid_t gid;
 	unsigned n_workers;
 
@@ -54,6 +57,10 @@ struct agent {
 	char run_path[CGROUP_PATH_BYTES]; /* parent of the cgroups that `run` makes */
 	char stamp_state[MSG_TEXT_BYTES]; /* "ok", or what is wrong */
 	char kernel[64];
+
+	struct force *force;
+	struct names *names;
+	struct suspects *suspects;
 
 	struct door *doors;
 	struct door *host_door; /* NULL: not opened */
@@ -86,3 +93,12 @@ struct agent {
  */
 void agent_event(struct agent *a, int level, const char *kind, const struct sandbox *sb,
 		 const char *fmt, ...) PRINTF_LIKE(5, 6);
+
+/* Something that happened `count` times to a process; what is not known is 0 or "". */
+struct agent_incident {
+	int level;
+	const char *kind, *comm;
+	const struct sandbox *sb; /* may be NULL */
+	uint32_t pid, uid, count;
+};
+void agent_incident(struct agent *a, const struct agent_incident *what, const char *fmt, ...) PRINTF_LIKE(3, 4);

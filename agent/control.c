@@ -16,6 +16,7 @@
 
 #include "agent/door.h"
 #include "agent/engine.h"
+#include "agent/force.h"
 #include "agent/label.h"
 #include "agent/roles.h"
 #include "agent/rules.h"
@@ -334,7 +335,7 @@ static void on_status(void *arg, struct ipc_message *m)
 	str_copy(s.policy_path, sizeof(s.policy_path), a->config->policy);
 	str_copy(s.policy_error, sizeof(s.policy_error), str_of(rules_error(a)));
 	str_copy(s.stamp, sizeof(s.stamp), str_of(a->stamp_state));
-	str_copy(s.force, sizeof(s.force), STR("off: this version has the explicit door only"));
+	force_describe(a, s.force, sizeof(s.force));
 	conn_send(c, MSG_STATUS, &s, sizeof(s), -1);
 }
 
@@ -347,7 +348,24 @@ static void on_reload(void *arg, struct ipc_message *m)
 	conn_result(c, err, err ? rules_error(c->agent) : "", NULL, -1);
 }
 
+static void on_force(void *arg, struct ipc_message *m)
+{
+	struct control_conn *c = arg;
+	const struct msg_force_wish *w = (const struct msg_force_wish *)m->payload;
+	struct msg_force state;
+	int err;
+
+	if (w->wish == FORCE_WISH_STATUS) {
+		force_status(c->agent, &state);
+		conn_send(c, MSG_FORCE, &state, sizeof(state), -1);
+		return;
+	}
+	err = w->wish < FORCE_WISH_MAX ? force_set(c->agent, w->wish == FORCE_WISH_ON) : -EINVAL;
+	conn_result(c, err, err ? "the state directory cannot be written: free some disk" : "", NULL, -1);
+}
+
 static const struct ipc_rule control_rules[] = {
+	{ MSG_CTL_FORCE, sizeof(struct msg_force_wish), 0, 0, on_force },
 	{ MSG_CTL_LABEL, sizeof(struct msg_target), 0, 0, on_label },
 	{ MSG_CTL_UNLABEL, sizeof(struct msg_target), 0, 0, on_unlabel },
 	{ MSG_CTL_RUN, sizeof(struct msg_target), 0, 0, on_run },

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -55,9 +56,10 @@ static int lo_up(void)
 	return ioctl(fd, SIOCSIFFLAGS, &ifr) < 0 ? -errno : 0;
 }
 
-static int bind_one(int family, uint16_t port)
+/* Datagram sockets do not share their port with anybody: no SO_REUSEADDR. */
+static int bind_one(int family, int type, uint16_t port)
 {
-	auto_close int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	auto_close int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_in sin = { .sin_family = AF_INET,
 				   .sin_port = htons(port),
 				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -68,7 +70,8 @@ static int bind_one(int family, uint16_t port)
 
 	if (fd < 0)
 		return -errno;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (type == SOCK_STREAM)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
 	err = family == AF_INET ? bind(fd, (struct sockaddr *)&sin, sizeof(sin))
@@ -79,33 +82,80 @@ static int bind_one(int family, uint16_t port)
 /* Both addresses on one port, or v4 alone where there is no v6. */
 static int bind_pair(uint16_t port, struct door_sockets *ret)
 {
-	auto_close int v4 = bind_one(AF_INET, port);
+	auto_close int v4 = bind_one(AF_INET, SOCK_STREAM, port);
 	int v6;
 
 	if (v4 < 0)
 		return v4;
-	v6 = bind_one(AF_INET6, port);
+	v6 = bind_one(AF_INET6, SOCK_STREAM, port);
 	if (v6 == -EADDRINUSE)
 		return v6;
-	*ret = (struct door_sockets){ .fds = { TAKE_FD(v4), v6 },
-				      .n_fds = v6 < 0 ? 1 : 2,
-				      .port = port };
+	ret->fds[0] = TAKE_FD(v4);
+	ret->fds[1] = v6;
+	ret->n_fds = v6 < 0 ? 1 : 2;
+	ret->port = port;
 	return 0;
 }
 
-static void door_child(int channel, int netns_fd, uint16_t from, uint16_t to)
+/* The three of one family. Nothing is left open on failure. */
+static int bind_dns(int family, uint16_t port, int ret[3])
+{
+	auto_close int udp = bind_one(family, SOCK_DGRAM, port);
+	auto_close int tcp = udp < 0 ? -1 : bind_one(family, SOCK_STREAM, port);
+	auto_close int ask = tcp < 0 ? -1 : socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (ask < 0)
+		return udp < 0 ? udp : tcp < 0 ? tcp : -errno;
+	ret[0] = TAKE_FD(udp);
+	ret[1] = TAKE_FD(tcp);
+	ret[2] = TAKE_FD(ask);
+	return 0;
+}
+
+static int bind_dns_pair(uint16_t port, struct door_sockets *s)
+{
+	int err = bind_dns(AF_INET, port, s->dns_fds);
+
+	if (err)
+		return err;
+	err = bind_dns(AF_INET6, port, s->dns_fds + 3);
+	if (err == -EADDRINUSE) {
+		for (unsigned i = 0; i < 3; i++)
+			close(TAKE_FD(s->dns_fds[i]));
+		return err;
+	}
+	s->n_dns_fds = err ? 3 : 6;
+	s->dns_port = port;
+	return 0;
+}
+
+/* What the child made; the descriptors follow in this order. */
+struct door_made {
+	int32_t err;
+	uint16_t port, dns_port;
+	uint32_t n_fds, n_dns_fds;
+};
+
+static void door_child(int channel, int netns_fd, const struct door_ports *p)
 {
 	struct door_sockets s = { .fds = { -1, -1 } };
-	struct msg_result result = { 0 };
-	int err = setns(netns_fd, CLONE_NEWNET) < 0 ? -errno : lo_up();
+	struct door_made made = { 0 };
+	int fds[IPC_FDS_MAX], err = setns(netns_fd, CLONE_NEWNET) < 0 ? -errno : lo_up();
 
 	if (!err)
 		err = -EADDRINUSE;
-	for (unsigned port = from; err == -EADDRINUSE && port <= to; port++)
+	for (unsigned port = p->from; err == -EADDRINUSE && port <= p->to; port++)
 		err = bind_pair((uint16_t)port, &s);
-	result.err = err;
-	result.generation = s.port;
-	ipc_send(channel, MSG_RESULT, 0, &result, sizeof(result), s.fds, err ? 0 : s.n_fds);
+	if (!err && p->dns_from) {
+		int dns = -EADDRINUSE;
+
+		for (unsigned port = p->dns_from; dns == -EADDRINUSE && port <= p->dns_to; port++)
+			dns = bind_dns_pair((uint16_t)port, &s);
+	}
+	made = (struct door_made){ err, s.port, s.dns_port, err ? 0 : s.n_fds, err ? 0 : s.n_dns_fds };
+	memcpy(fds, s.fds, made.n_fds * sizeof(*fds));
+	memcpy(fds + made.n_fds, s.dns_fds, made.n_dns_fds * sizeof(*fds));
+	ipc_send(channel, MSG_DOOR, 0, &made, sizeof(made), fds, made.n_fds + made.n_dns_fds);
 	_exit(0);
 }
 
@@ -115,27 +165,30 @@ static int door_answer(int channel, int pidfd, struct door_sockets *ret)
 {
 	auto_free struct ipc_message *m = malloc(sizeof(*m));
 	int status = spawn_wait(pidfd, DOOR_CHILD_TIMEOUT_MS);
-	struct msg_result *result;
+	struct door_made made;
 
 	if (!m)
 		return -ENOMEM;
 	if (status < 0)
 		return status;
-	if (ipc_recv(channel, m) != 1 || m->head.len != sizeof(*result))
+	if (ipc_recv(channel, m) != 1)
 		return -EIO;
-	result = (struct msg_result *)m->payload;
-	if (result->err || !m->n_fds || m->n_fds > 2) {
+	memcpy(&made, m->payload, sizeof(made));
+	if (m->head.len != sizeof(made) || made.err || !made.n_fds || made.n_fds > 2 ||
+	    made.n_dns_fds > DOOR_DNS_FDS || m->n_fds != made.n_fds + made.n_dns_fds) {
 		ipc_message_fini(m);
-		return result->err ? result->err : -EIO;
+		return made.err ? made.err : -EIO;
 	}
-	*ret = (struct door_sockets){ .fds = { m->fds[0], m->n_fds > 1 ? m->fds[1] : -1 },
-				      .n_fds = m->n_fds,
-				      .port = (uint16_t)result->generation };
+	*ret = (struct door_sockets){ .fds = { m->fds[0], made.n_fds > 1 ? m->fds[1] : -1 },
+				      .n_fds = made.n_fds,
+				      .port = made.port,
+				      .n_dns_fds = made.n_dns_fds,
+				      .dns_port = made.dns_port };
+	memcpy(ret->dns_fds, m->fds + made.n_fds, made.n_dns_fds * sizeof(*ret->dns_fds));
 	return 0;
 }
 
-static int door_bind(int cgroup_fd, int netns_fd, uint16_t from, uint16_t to,
-		     struct door_sockets *ret)
+static int door_bind(int cgroup_fd, int netns_fd, const struct door_ports *ports, struct door_sockets *ret)
 {
 	auto_close int mine = -1, theirs = -1, pidfd = -1;
 	int pair[2], err = ipc_pair(pair);
@@ -150,7 +203,7 @@ static int door_bind(int cgroup_fd, int netns_fd, uint16_t from, uint16_t to,
 		return (int)pid;
 	if (!pid) {
 		spawn_child_signals();
-		door_child(theirs, netns_fd, from, to);
+		door_child(theirs, netns_fd, ports);
 	}
 	close(TAKE_FD(theirs));
 	return door_answer(mine, pidfd, ret);
@@ -158,16 +211,33 @@ static int door_bind(int cgroup_fd, int netns_fd, uint16_t from, uint16_t to,
 
 void door_sockets_close(struct load *l, struct door_sockets *s)
 {
-	if (s->netns_cookie)
+	if (s->netns_cookie) {
+		maps_netns_remove(l, s->netns_cookie);
 		maps_door_remove(l, s->netns_cookie, s->port);
+	}
 	for (unsigned i = 0; i < s->n_fds; i++)
 		close(s->fds[i]);
+	for (unsigned i = 0; i < s->n_dns_fds; i++)
+		close(s->dns_fds[i]);
 	*s = (struct door_sockets){ .fds = { -1, -1 } };
+}
+
+/* The second of a family's three listens. */
+static int dns_listen(const struct door_sockets *s)
+{
+	for (unsigned i = 1; i < s->n_dns_fds; i += 3)
+		if (listen(s->dns_fds[i], DOOR_BACKLOG) < 0)
+			return -errno;
+	return 0;
 }
 
 static int door_register(struct load *l, uint64_t door_id, struct door_sockets *s)
 {
 	socklen_t len = sizeof(s->netns_cookie);
+	struct gate_netns ns = { .door_port = s->port,
+				 .dns_port = s->dns_port,
+				 .flags = (s->n_fds > 1 ? GATE_NETNS_DOOR6 : 0) |
+					  (s->n_dns_fds > 3 ? GATE_NETNS_DNS6 : 0) };
 	int err;
 
 	if (getsockopt(s->fds[0], SOL_SOCKET, SO_NETNS_COOKIE, &s->netns_cookie, &len) < 0)
@@ -175,19 +245,21 @@ static int door_register(struct load *l, uint64_t door_id, struct door_sockets *
 	err = maps_door_add(l, s->netns_cookie, s->port, door_id);
 	for (unsigned i = 0; !err && i < s->n_fds; i++)
 		err = listen(s->fds[i], DOOR_BACKLOG) < 0 ? -errno : 0;
-	return err;
+	err = err ? err : dns_listen(s);
+	/* Last: connections are led here from now on. */
+	return err ? err : maps_netns_set(l, s->netns_cookie, &ns);
 }
 
-int door_listen(struct load *l, int cgroup_fd, int netns_fd, uint64_t door_id, uint16_t from,
-		uint16_t to, struct door_sockets *ret)
+int door_listen(struct load *l, int cgroup_fd, int netns_fd, uint64_t door_id, const struct door_ports *ports,
+		struct door_sockets *ret)
 {
-	unsigned port = from;
+	struct door_ports left = *ports;
 	int err;
 
 	do {
 		struct door_sockets s;
 
-		err = door_bind(cgroup_fd, netns_fd, (uint16_t)port, to, &s);
+		err = door_bind(cgroup_fd, netns_fd, &left, &s);
 		if (err)
 			return err;
 		err = door_register(l, door_id, &s);
@@ -195,17 +267,20 @@ int door_listen(struct load *l, int cgroup_fd, int netns_fd, uint64_t door_id, u
 			*ret = s;
 			return 0;
 		}
-		port = s.port + 1U;
+		left.from = (uint16_t)(s.port + 1);
 		door_sockets_close(l, &s);
-	} while (err == -EADDRINUSE && port <= to);
+	} while (err == -EADDRINUSE && left.from <= left.to && left.from);
 	return err;
+}
+
+static uint16_t last_of(unsigned first, unsigned range)
+{
+	return (uint16_t)MIN(first + MAX(range, 1U) - 1, 65535U);
 }
 
 static uint16_t last_port(const struct config *c)
 {
-	unsigned last = c->door.port + MAX(c->door.port_range, 1) - 1U;
-
-	return (uint16_t)MIN(last, 65535U);
+	return last_of(c->door.port, c->door.port_range);
 }
 
 /* Once a minute: a sandbox without a door is tried again with each sweep. */
@@ -229,14 +304,16 @@ static void door_failed(struct agent *a, const struct stat *st, int err)
 static struct door *door_new(struct agent *a, int netns_fd, const struct stat *st,
 			     struct door_wish wish)
 {
+	const struct config *c = a->config;
+	const struct door_ports ports = { c->door.port, last_port(c), c->force.dns_port,
+					  last_of(c->force.dns_port, c->door.port_range) };
 	struct door *d = calloc(1, sizeof(*d));
 	struct door_sockets s;
 	int err;
 
 	if (!d)
 		return NULL;
-	err = door_listen(&a->bpf, a->gateway_cg, netns_fd, a->next_door_id, a->config->door.port,
-			  last_port(a->config), &s);
+	err = door_listen(&a->bpf, a->gateway_cg, netns_fd, a->next_door_id, &ports, &s);
 	if (err) {
 		door_failed(a, st, err);
 		free(d);
@@ -249,11 +326,19 @@ static struct door *door_new(struct agent *a, int netns_fd, const struct stat *s
 			    .netns_ino = st->st_ino,
 			    .fds = { s.fds[0], s.fds[1] },
 			    .n_fds = s.n_fds,
+			    .n_dns_fds = s.n_dns_fds,
+			    .dns_port = s.dns_port,
 			    .held = wish.held };
+	memcpy(d->dns_fds, s.dns_fds, sizeof(d->dns_fds));
 	a->doors = d;
 	a->n_doors++;
 	if (!d->held)
 		roles_send_door(a, d);
+	roles_send_dns_door(a, d);
+	if (!d->n_dns_fds)
+		agent_event(a, LOG_WARN, "dns_failed", NULL,
+			    "names of network namespace %llu are resolved past us: ports %u..%u are taken; set force.dns_port",
+			    (unsigned long long)st->st_ino, ports.dns_from, ports.dns_to);
 	agent_event(a, LOG_INFO, s.port == a->config->door.port ? "door" : "door_moved", NULL,
 		    "door opened port=%u netns=%llu families=%s%s", s.port,
 		    (unsigned long long)st->st_ino, s.n_fds > 1 ? "4,6" : "4",
@@ -299,6 +384,7 @@ static void door_close(struct door *d)
 	struct door_sockets s = { .n_fds = d->n_fds,
 				  .fds = { d->fds[0], d->fds[1] },
 				  .port = (uint16_t)d->info.port,
+				  .n_dns_fds = d->n_dns_fds,
 				  .netns_cookie = d->info.netns_cookie };
 	struct door **link = &a->doors;
 
@@ -310,6 +396,8 @@ static void door_close(struct door *d)
 		a->host_door = NULL;
 	if (!d->held)
 		roles_send_door_close(a, d);
+	roles_send_dns_door_close(a, d);
+	memcpy(s.dns_fds, d->dns_fds, sizeof(s.dns_fds));
 	door_sockets_close(&a->bpf, &s);
 	log_debug("door closed port=%u netns=%llu", d->info.port, (unsigned long long)d->netns_ino);
 	free(d);
@@ -320,6 +408,47 @@ void door_put(struct door *d)
 	if (d && --d->refs == 0)
 		door_close(d);
 }
+
+/* ---------------------------------------------------------------- sockets for the roles */
+
+/*
+ * The agent has one thread: while it is in the other namespace nothing else runs. That it cannot come back must not
+ * happen; everything later would be done in a sandbox's namespace.
+ */
+static int socket_in(int netns_fd, int family, int type)
+{
+	static int home = -1;
+	int fd;
+
+	if (home < 0)
+		home = netns_open(getpid());
+	if (home < 0 || setns(netns_fd, CLONE_NEWNET) < 0)
+		return home < 0 ? home : -errno;
+	fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = fd < 0 ? -errno : fd;
+	if (setns(home, CLONE_NEWNET) < 0)
+		die("cannot return to the host's network namespace: %s", errno_text(errno));
+	return fd;
+}
+
+int door_socket(struct agent *a, const struct msg_socket *wanted)
+{
+	struct door *d = a->doors;
+	auto_close int ns = -1;
+
+	if ((wanted->family != AF_INET && wanted->family != AF_INET6) ||
+	    (wanted->type != SOCK_STREAM && wanted->type != SOCK_DGRAM))
+		return -EINVAL;
+	while (d && d->info.netns_cookie != wanted->netns_cookie)
+		d = d->next;
+	if (!d)
+		return -ENOENT;
+	/* SIOCGSKNS: Linux 4.10; asks for CAP_NET_ADMIN over the namespace. */
+	ns = ioctl(d->fds[0], SIOCGSKNS);
+	return ns < 0 ? -errno : socket_in(ns, (int)wanted->family, (int)wanted->type);
+}
+
+/* ---------------------------------------------------------------- the host's */
 
 int door_open_host(struct agent *a)
 {

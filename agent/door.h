@@ -8,6 +8,8 @@
 
 #include "agent/agent.h"
 
+#define DOOR_DNS_FDS 6
+
 struct door {
 	struct door *next;
 	struct agent *agent;
@@ -16,6 +18,9 @@ struct door {
 		netns_ino; /* of the namespace; cannot be reused while we listen in it */
 	int fds[2];	   /* 127.0.0.1, then [::1] if there is v6 */
 	unsigned n_fds;
+	int dns_fds[DOOR_DNS_FDS]; /* for the DNS role: UDP, TCP listener, UDP to ask with; then the three of v6 */
+	unsigned n_dns_fds;	   /* 0: it could not be opened, and names are resolved past us */
+	uint16_t dns_port;
 	unsigned refs; /* sandboxes that use it; the host's has one more of its own */
 	/*
 	 * The workers do not have it yet: its sandbox is a container of which the engine has not
@@ -29,16 +34,25 @@ struct door_sockets {
 	int fds[2];
 	unsigned n_fds;
 	uint16_t port;
+	int dns_fds[DOOR_DNS_FDS];
+	unsigned n_dns_fds;
+	uint16_t dns_port;
 	uint64_t netns_cookie;
 };
 
+/* Both ends are tried; dns_from 0: no sockets for the DNS role. */
+struct door_ports {
+	uint16_t from, to, dns_from, dns_to;
+};
+
 /*
- * Listens in the namespace that `netns_fd` is open on, on the first free port from..to, with
- * sockets that belong to the cgroup `cgroup_fd`; registers the door in the kernel under `door_id`
- * before the first connection can arrive. 0, -EADDRINUSE (all taken), or the errno of what failed.
+ * Listens in the namespace that `netns_fd` is open on, on the first free port of the door and the first of
+ * the DNS role, with sockets that belong to the cgroup `cgroup_fd`; registers them in the kernel under `door_id`
+ * before the first connection can arrive. 0, -EADDRINUSE (all of the door are taken), or the errno of what failed.
+ * Without a port for the DNS role there are no sockets for it, which is no failure.
  */
-int door_listen(struct load *l, int cgroup_fd, int netns_fd, uint64_t door_id, uint16_t from,
-		uint16_t to, struct door_sockets *ret);
+int door_listen(struct load *l, int cgroup_fd, int netns_fd, uint64_t door_id,
+		const struct door_ports *ports, struct door_sockets *ret);
 /* Takes it off the kernel's list and closes the descriptors. */
 void door_sockets_close(struct load *l, struct door_sockets *s);
 
@@ -55,6 +69,12 @@ void door_release(struct door *d);
 struct door *door_find(struct agent *a, uint64_t netns_dev, uint64_t netns_ino);
 /* The last one closes it. Accepts NULL. */
 void door_put(struct door *d);
+
+/*
+ * A socket in the namespace of an open door, for a role that has to reach what a sandbox of it asked for. It belongs
+ * to the agent's own cgroup, so no program of a sandbox touches it. A descriptor or negative errno.
+ */
+int door_socket(struct agent *a, const struct msg_socket *wanted);
 
 /* Opens the host's own door if the configuration wants one. */
 int door_open_host(struct agent *a);

@@ -59,6 +59,7 @@ void files_users(struct agent *a)
 
 	a->gateway_uid = user_of(c->users.gateway, "gateway");
 	a->ledger_uid = user_of(c->users.ledger, "ledger");
+	a->dns_uid = user_of(c->users.dns, "dns");
 	if (number_of(c->users.group, &n)) {
 		a->gid = (gid_t)n;
 	} else {
@@ -68,8 +69,8 @@ void files_users(struct agent *a)
 			    c->users.group.s, c->users.group.s);
 		a->gid = gr->gr_gid;
 	}
-	if (!a->gateway_uid || !a->ledger_uid)
-		die("users.gateway and users.ledger must not be root: name users of their own");
+	if (!a->gateway_uid || !a->ledger_uid || !a->dns_uid)
+		die("users.gateway, users.ledger and users.dns must not be root: name users of their own");
 }
 
 static int make_path(const char *path, mode_t mode)

@@ -38,6 +38,17 @@ static const struct attachment sandbox_links[] = {
 	{ "sockops", PROGRAM(sp_sockops), BPF_CGROUP_SOCK_OPS },
 	{ "connect4", PROGRAM(sp_connect4), BPF_CGROUP_INET4_CONNECT },
 	{ "connect6", PROGRAM(sp_connect6), BPF_CGROUP_INET6_CONNECT },
+	{ "recvmsg4", PROGRAM(sp_recvmsg4), BPF_CGROUP_UDP4_RECVMSG },
+	{ "recvmsg6", PROGRAM(sp_recvmsg6), BPF_CGROUP_UDP6_RECVMSG },
+	{ "sendmsg4", PROGRAM(sp_sendmsg4), BPF_CGROUP_UDP4_SENDMSG },
+	{ "sendmsg6", PROGRAM(sp_sendmsg6), BPF_CGROUP_UDP6_SENDMSG },
+	{ "getpeer4", PROGRAM(sp_getpeer4), BPF_CGROUP_INET4_GETPEERNAME },
+	{ "getpeer6", PROGRAM(sp_getpeer6), BPF_CGROUP_INET6_GETPEERNAME },
+};
+static const struct attachment guard_links[] = {
+	{ "out", PROGRAM(sp_guard_out), BPF_CGROUP_INET_EGRESS },
+	{ "connect4", PROGRAM(sp_guard4), BPF_CGROUP_INET4_CONNECT },
+	{ "connect6", PROGRAM(sp_guard6), BPF_CGROUP_INET6_CONNECT },
 };
 static const struct attachment gateway_links[] = {
 	{ "getopt", PROGRAM(sp_gw_getopt), BPF_CGROUP_GETSOCKOPT },
@@ -67,6 +78,10 @@ static int on_libbpf_print(enum libbpf_print_level level, const char *fmt, va_li
 }
 
 /* ---------------------------------------------------------------- the pin directory */
+
+/* Those of links to cgroups first: what is attached goes before the maps it uses. */
+static const char *const parts[] = { "guard", "sandbox", "gateway", "maps" };
+#define PARTS_BY_CGROUP 2
 
 static int make_dir(const char *path)
 {
@@ -104,11 +119,8 @@ static int pin_dir_prepare(struct load *l, char *why, size_t why_size)
 		rmdir(l->dir);
 		err = -EINVAL;
 	}
-	for (unsigned i = 0; !err && i < 3; i++) {
-		snprintf(path, sizeof(path), "%s/%s", l->dir,
-			 i == 0	  ? "maps"
-			 : i == 1 ? "gateway"
-				  : "sandbox");
+	for (unsigned i = 0; !err && i < ARRAY_SIZE(parts); i++) {
+		snprintf(path, sizeof(path), "%s/%s", l->dir, parts[i]);
 		err = make_dir(path);
 	}
 	if (err)
@@ -168,18 +180,18 @@ static void remove_dir_of_pins(struct load *l, const char *path, const char *nam
 
 static void remove_version(struct load *l, const char *path, const char *name, void *arg)
 {
-	static const char *const parts[] = { "sandbox", "gateway", "maps" };
 	const bool *others_only = arg;
 	char below[LOAD_PATH_BYTES + 16];
 
 	if (name[0] != 'v' || (*others_only && !strcmp(path, l->dir)))
 		return;
-	snprintf(below, sizeof(below), "%s/%s", path, parts[0]);
-	each_entry(l, below, remove_dir_of_pins, NULL);
-	rmdir(below);
-	for (unsigned i = 1; i < ARRAY_SIZE(parts); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
 		snprintf(below, sizeof(below), "%s/%s", path, parts[i]);
-		each_entry(l, below, i == 1 ? remove_link : remove_pin, NULL);
+		each_entry(l, below,
+			   i < PARTS_BY_CGROUP		? remove_dir_of_pins :
+			   i == ARRAY_SIZE(parts) - 1	? remove_pin :
+							  remove_link,
+			   NULL);
 		rmdir(below);
 	}
 	rmdir(path);
@@ -279,6 +291,11 @@ int load_open(struct load *l, const char *pin_dir, char *why, size_t why_size)
 	l->doors_fd = bpf_map__fd(l->skel->maps.sp_doors);
 	l->budget_fd = bpf_map__fd(l->skel->maps.sp_budget);
 	l->reasons_fd = bpf_map__fd(l->skel->maps.sp_reasons);
+	l->config_fd = bpf_map__fd(l->skel->maps.sp_config);
+	l->netns_fd = bpf_map__fd(l->skel->maps.sp_netns);
+	l->vip_fd = bpf_map__fd(l->skel->maps.sp_vip);
+	l->suspect_fd = bpf_map__fd(l->skel->maps.sp_suspect);
+	l->events_fd = bpf_map__fd(l->skel->maps.sp_events);
 	return 0;
 }
 
@@ -346,40 +363,61 @@ int load_gateway(struct load *l, int cgroup_fd, uint64_t cgroup_id)
 			    cgroup_id);
 }
 
-static void sandbox_dir(const struct load *l, uint64_t cgroup_id, char *ret, size_t size)
+static void cgroup_dir(const struct load *l, const char *part, uint64_t cgroup_id, char *ret, size_t size)
 {
-	snprintf(ret, size, "%s/sandbox/%016" PRIx64, l->dir, cgroup_id);
+	snprintf(ret, size, "%s/%s/%016" PRIx64, l->dir, part, cgroup_id);
 }
 
-int load_sandbox(struct load *l, int cgroup_fd, const struct gate_label *label)
+static void release(struct load *l, const char *part, uint64_t cgroup_id)
+{
+	char dir[LOAD_PATH_BYTES];
+
+	cgroup_dir(l, part, cgroup_id, dir, sizeof(dir));
+	remove_dir_of_pins(l, dir, "", NULL);
+	bpf_map_delete_elem(l->budget_fd, &cgroup_id);
+}
+
+/* Budget, the first program (which makes the storage of the label), the label, then the others, which read it. */
+static int attach_labelled(struct load *l, const char *part, const struct attachment *links, unsigned n,
+			   int cgroup_fd, const struct gate_label *label)
 {
 	struct gate_budget budget = { 0 };
 	char dir[LOAD_PATH_BYTES];
 	int err;
 
-	sandbox_dir(l, label->cgroup_id, dir, sizeof(dir));
+	cgroup_dir(l, part, label->cgroup_id, dir, sizeof(dir));
 	/* One that is there stays: entries of its connects may be under way. */
 	if (bpf_map_update_elem(l->budget_fd, &label->cgroup_id, &budget, BPF_NOEXIST) < 0 &&
 	    errno != EEXIST)
 		return errno == E2BIG ? -ENOSPC : -errno;
-	err = links_attach(l, dir, sandbox_links, 0, 1, cgroup_fd, label->cgroup_id);
+	err = links_attach(l, dir, links, 0, 1, cgroup_fd, label->cgroup_id);
 	if (!err && bpf_map_update_elem(l->label_fd, &label->cgroup_id, label, BPF_ANY) < 0)
 		err = -errno;
 	if (!err)
-		err = links_attach(l, dir, sandbox_links, 1, ARRAY_SIZE(sandbox_links), cgroup_fd,
-				   label->cgroup_id);
+		err = links_attach(l, dir, links, 1, n, cgroup_fd, label->cgroup_id);
 	if (err)
-		load_release(l, label->cgroup_id);
+		release(l, part, label->cgroup_id);
 	return err;
+}
+
+int load_sandbox(struct load *l, int cgroup_fd, const struct gate_label *label)
+{
+	return attach_labelled(l, "sandbox", sandbox_links, ARRAY_SIZE(sandbox_links), cgroup_fd, label);
 }
 
 void load_release(struct load *l, uint64_t cgroup_id)
 {
-	char dir[LOAD_PATH_BYTES];
+	release(l, "sandbox", cgroup_id);
+}
 
-	sandbox_dir(l, cgroup_id, dir, sizeof(dir));
-	remove_dir_of_pins(l, dir, "", NULL);
-	bpf_map_delete_elem(l->budget_fd, &cgroup_id);
+int load_guard(struct load *l, int cgroup_fd, const struct gate_label *label)
+{
+	return attach_labelled(l, "guard", guard_links, ARRAY_SIZE(guard_links), cgroup_fd, label);
+}
+
+void load_guard_release(struct load *l, uint64_t cgroup_id)
+{
+	release(l, "guard", cgroup_id);
 }
 
 struct pin_walk {
@@ -399,11 +437,21 @@ static void pin_seen(struct load *l, const char *path, const char *name, void *a
 		w->fn(w->arg, id);
 }
 
-void load_each_pinned(struct load *l, load_pin_fn fn, void *arg)
+static void each_pinned(struct load *l, const char *part, load_pin_fn fn, void *arg)
 {
 	struct pin_walk w = { fn, arg };
 	char dir[LOAD_PATH_BYTES];
 
-	snprintf(dir, sizeof(dir), "%s/sandbox", l->dir);
+	snprintf(dir, sizeof(dir), "%s/%s", l->dir, part);
 	each_entry(l, dir, pin_seen, &w);
+}
+
+void load_each_pinned(struct load *l, load_pin_fn fn, void *arg)
+{
+	each_pinned(l, "sandbox", fn, arg);
+}
+
+void load_each_guard(struct load *l, load_pin_fn fn, void *arg)
+{
+	each_pinned(l, "guard", fn, arg);
 }

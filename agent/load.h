@@ -3,9 +3,10 @@
  * The programs in the kernel: open, load, attach, pin, adopt, update. With agent/maps.c the only
  * user of libbpf. Everything that is attached is a pinned link, so it stays when the agent dies:
  *
- *   PIN_DIR/v1/maps/NAME               every map, reused by the next start
- *   PIN_DIR/v1/gateway/NAME            links on the gateway's cgroup
- *   PIN_DIR/v1/sandbox/CGROUP_ID/NAME  links on a sandbox; the id in 16 hexadecimal digits
+ *   PIN_DIR/vABI/maps/NAME               every map, reused by the next start
+ *   PIN_DIR/vABI/gateway/NAME            links on the gateway's cgroup
+ *   PIN_DIR/vABI/sandbox/CGROUP_ID/NAME  links on a sandbox; the id in 16 hexadecimal digits
+ *   PIN_DIR/vABI/guard/CGROUP_ID/NAME    links on a watched parent
  */
 #pragma once
 
@@ -22,7 +23,9 @@ struct load {
 	struct gate_bpf *skel; /* NULL: not open */
 	char pin_dir[256];
 	char dir[288];						   /* with the ABI's version */
-	int label_fd, handoff_fd, doors_fd, budget_fd, reasons_fd; /* borrowed from the skeleton */
+	/* borrowed from the skeleton: */
+	int label_fd, handoff_fd, doors_fd, budget_fd, reasons_fd;
+	int config_fd, netns_fd, vip_fd, suspect_fd, events_fd;
 };
 
 /*
@@ -44,8 +47,16 @@ int load_sandbox(struct load *l, int cgroup_fd, const struct gate_label *label);
 /* Detaches and forgets a sandbox. Harmless for an unknown one. */
 void load_release(struct load *l, uint64_t cgroup_id);
 
-/* Calls fn for each sandbox that has pins. fn may release it. */
+/*
+ * The guard of a watched parent: refuses providers' addresses to children that have no program of their own yet.
+ * Of the label only cgroup_id and mode count. A parent that is a sandbox itself needs no guard.
+ */
+int load_guard(struct load *l, int cgroup_fd, const struct gate_label *label);
+void load_guard_release(struct load *l, uint64_t cgroup_id);
+
+/* Calls fn for each sandbox, or guarded parent, that has pins. fn may release it. */
 typedef void (*load_pin_fn)(void *arg, uint64_t cgroup_id);
 void load_each_pinned(struct load *l, load_pin_fn fn, void *arg);
+void load_each_guard(struct load *l, load_pin_fn fn, void *arg);
 /* Detaches and unpins everything, of other ABI versions too unless `others_only`. */
 void load_clean(struct load *l, bool others_only);

@@ -16,13 +16,16 @@
 #include "agent/control.h"
 #include "agent/door.h"
 #include "agent/files.h"
+#include "agent/force.h"
 #include "agent/maps.h"
+#include "agent/names.h"
 #include "agent/notify.h"
 #include "agent/privilege.h"
 #include "agent/roles.h"
 #include "agent/rules.h"
 #include "agent/sandbox.h"
 #include "agent/selftest.h"
+#include "agent/suspects.h"
 #include "agent/watch.h"
 #include "common/buf.h"
 #include "common/log.h"
@@ -142,7 +145,13 @@ static void programs_open(struct agent *a)
 		    a->gateway_path, errno_text(err));
 	/* The old listeners are gone with their processes; the map still names them. */
 	maps_doors_clear(&a->bpf);
+	maps_netns_clear(&a->bpf);
 	load_clean(&a->bpf, true);
+	err = force_init(a);
+	err = err ? err : names_init(a);
+	err = err ? err : suspects_init(a);
+	if (err)
+		die("the forced path cannot be set up: %s; see force in the configuration", errno_text(err));
 	if (selftest_run(a))
 		log_err("connections cannot be stamped, every request will be refused: %s",
 			a->stamp_state);
@@ -229,6 +238,9 @@ static void finish(struct agent *a)
 	roles_fini(a);
 	rules_fini(a);
 	notify_fini(a->notify);
+	suspects_fini(a);
+	names_fini(a);
+	force_fini(a);
 	if (a->clean_at_exit)
 		load_clean(&a->bpf, false);
 	load_close(&a->bpf);

@@ -25,7 +25,23 @@ static const char *const reason_names[] = {
 	[GATE_PEER_AGREES] = "peer_agrees",
 	[GATE_PEER_DIFFERS] = "peer_differs",
 	[GATE_SOCKET_SEEN] = "socket_seen",
-	[GATE_EGRESS_SEEN] = "egress_seen",
+	[GATE_LED_VIP] = "led_vip",
+	[GATE_LED_SUSPECT] = "led_suspect",
+	[GATE_LED_STRICT] = "led_strict",
+	[GATE_LED_DNS] = "led_dns",
+	[GATE_LED_KEPT] = "led_kept",
+	[GATE_OBSERVED] = "observed",
+	[GATE_DENY_NO_DOOR] = "deny_no_door",
+	[GATE_DENY_VIP] = "deny_vip",
+	[GATE_DENY_DOT] = "deny_dot",
+	[GATE_DENY_SOCKET] = "deny_socket",
+	[GATE_DROP_VIP] = "drop_vip",
+	[GATE_DROP_PROVIDER] = "drop_provider",
+	[GATE_DROP_STRICT] = "drop_strict",
+	[GATE_GUARD_DENIED] = "guard_denied",
+	[GATE_GUARD_DROPPED] = "guard_dropped",
+	[GATE_EVENT_LOST] = "event_lost",
+	[GATE_EVENT_LIMITED] = "event_limited",
 };
 static_assert(ARRAY_SIZE(reason_names) == GATE_REASON_MAX, "a reason lacks its name");
 
@@ -136,4 +152,137 @@ int64_t maps_inflight(struct load *l, uint64_t cgroup_id)
 
 	return bpf_map_lookup_elem(l->budget_fd, &cgroup_id, &budget) < 0 ? -errno
 									  : budget.inflight;
+}
+
+/* ---------------------------------------------------------------- the forced path */
+
+int maps_config_write(struct load *l, const struct gate_config *config)
+{
+	uint32_t zero = 0;
+
+	return bpf_map_update_elem(l->config_fd, &zero, config, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int maps_config_read(struct load *l, struct gate_config *ret)
+{
+	uint32_t zero = 0;
+
+	return bpf_map_lookup_elem(l->config_fd, &zero, ret) < 0 ? -errno : 0;
+}
+
+int maps_netns_set(struct load *l, uint64_t cookie, const struct gate_netns *ns)
+{
+	return bpf_map_update_elem(l->netns_fd, &cookie, ns, BPF_ANY) < 0 ? -errno : 0;
+}
+
+void maps_netns_remove(struct load *l, uint64_t cookie)
+{
+	bpf_map_delete_elem(l->netns_fd, &cookie);
+}
+
+void maps_netns_clear(struct load *l)
+{
+	uint64_t cookie;
+
+	while (bpf_map_get_next_key(l->netns_fd, NULL, &cookie) == 0)
+		if (bpf_map_delete_elem(l->netns_fd, &cookie) < 0)
+			break;
+}
+
+int maps_vip_set(struct load *l, const struct gate_vip_key *key, uint32_t name_id)
+{
+	struct gate_name name = { .name_id = name_id };
+
+	return bpf_map_update_elem(l->vip_fd, key, &name, BPF_ANY) < 0 ? -errno : 0;
+}
+
+void maps_vip_remove(struct load *l, const struct gate_vip_key *key)
+{
+	bpf_map_delete_elem(l->vip_fd, key);
+}
+
+void maps_vips_clear(struct load *l)
+{
+	struct gate_vip_key key;
+
+	while (bpf_map_get_next_key(l->vip_fd, NULL, &key) == 0)
+		if (bpf_map_delete_elem(l->vip_fd, &key) < 0)
+			break;
+}
+
+int maps_suspect_set(struct load *l, const struct gate_suspect_key *key, uint32_t name_id)
+{
+	struct gate_name name = { .name_id = name_id };
+
+	return bpf_map_update_elem(l->suspect_fd, key, &name, BPF_ANY) < 0 ? -errno : 0;
+}
+
+void maps_suspect_remove(struct load *l, const struct gate_suspect_key *key)
+{
+	bpf_map_delete_elem(l->suspect_fd, key);
+}
+
+void maps_suspect_each(struct load *l, maps_suspect_fn fn, void *arg)
+{
+	struct gate_suspect_key key, next, *prev = NULL;
+
+	for (unsigned i = 0; i < GATE_SUSPECT_MAX && bpf_map_get_next_key(l->suspect_fd, prev, &next) == 0; i++) {
+		struct gate_name name;
+
+		key = next;
+		prev = &key;
+		if (bpf_map_lookup_elem(l->suspect_fd, &key, &name) == 0)
+			fn(arg, &key, name.name_id);
+	}
+}
+
+/* ---------------------------------------------------------------- events */
+
+struct maps_events {
+	struct ring_buffer *ring;
+	maps_event_fn fn;
+	void *arg;
+};
+
+static int on_event(void *arg, void *data, size_t size)
+{
+	struct maps_events *e = arg;
+
+	if (size >= sizeof(struct gate_event))
+		e->fn(e->arg, data);
+	return 0;
+}
+
+int maps_events_open(struct load *l, maps_event_fn fn, void *arg, struct maps_events **ret)
+{
+	struct maps_events *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return -ENOMEM;
+	e->fn = fn;
+	e->arg = arg;
+	e->ring = ring_buffer__new(l->events_fd, on_event, e, NULL);
+	if (!e->ring) {
+		free(e);
+		return -errno;
+	}
+	*ret = e;
+	return 0;
+}
+
+int maps_events_fd(const struct maps_events *e)
+{
+	return ring_buffer__epoll_fd(e->ring);
+}
+
+void maps_events_read(struct maps_events *e)
+{
+	ring_buffer__consume(e->ring);
+}
+
+void maps_events_close(struct maps_events *e)
+{
+	if (e)
+		ring_buffer__free(e->ring);
+	free(e);
 }

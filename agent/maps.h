@@ -24,3 +24,32 @@ int maps_handoff_count(struct load *l);
 unsigned maps_handoff_sweep(struct load *l, uint64_t now_ns, uint64_t max_age_ns);
 /* Connects of a sandbox that are under way, or negative errno. */
 int64_t maps_inflight(struct load *l, uint64_t cgroup_id);
+
+/* ---------------------------------------------------------------- the forced path */
+
+int maps_config_write(struct load *l, const struct gate_config *config);
+int maps_config_read(struct load *l, struct gate_config *ret);
+
+/* Where connections of a network namespace are led to; written before the first can arrive. */
+int maps_netns_set(struct load *l, uint64_t cookie, const struct gate_netns *ns);
+void maps_netns_remove(struct load *l, uint64_t cookie);
+void maps_netns_clear(struct load *l);
+
+int maps_vip_set(struct load *l, const struct gate_vip_key *key, uint32_t name_id);
+void maps_vip_remove(struct load *l, const struct gate_vip_key *key);
+void maps_vips_clear(struct load *l);
+
+int maps_suspect_set(struct load *l, const struct gate_suspect_key *key, uint32_t name_id);
+void maps_suspect_remove(struct load *l, const struct gate_suspect_key *key);
+/* Those of the former daemon too. fn may not change the map. */
+typedef void (*maps_suspect_fn)(void *arg, const struct gate_suspect_key *key, uint32_t name_id);
+void maps_suspect_each(struct load *l, maps_suspect_fn fn, void *arg);
+
+/* What the programs tell. maps_events_fd() is readable when there is something; maps_events_read() calls fn for each. */
+struct maps_events;
+typedef void (*maps_event_fn)(void *arg, const struct gate_event *event);
+int maps_events_open(struct load *l, maps_event_fn fn, void *arg, struct maps_events **ret);
+int maps_events_fd(const struct maps_events *e);
+void maps_events_read(struct maps_events *e);
+/* Accepts NULL. */
+void maps_events_close(struct maps_events *e);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A role is this binary executed again, `sallyport role gateway N` or
- * `sallyport role ledger`, inside the gateway's cgroup and with one end of a channel as
+ * Theory of operation. A role is this binary executed again, `sallyport role gateway N`,
+ * `sallyport role ledger` or `sallyport role dns`, inside the gateway's cgroup and with one end of a channel as
  * descriptor 3. It starts as root, is sent its descriptors, and gives root up by itself.
  *
  *   absent -> running (told everything) -> ready (a worker said MSG_READY) -> absent, again after a
@@ -13,6 +13,7 @@
  */
 #include "agent/roles.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -24,9 +25,11 @@
 #include <sys/syscall.h>
 
 #include "agent/door.h"
+#include "agent/names.h"
 #include "agent/rules.h"
 #include "agent/sandbox.h"
 #include "agent/spawn.h"
+#include "agent/suspects.h"
 #include "common/ipc.h"
 #include "common/log.h"
 #include "common/role.h"
@@ -42,7 +45,7 @@
 /* Rationale: the longest answers stream for minutes; the service manager's own limit is 90 s. */
 #define STOP_TIMEOUT_NS (60 * NSEC_PER_SEC)
 
-enum role_kind { ROLE_GATEWAY, ROLE_LEDGER };
+enum role_kind { ROLE_GATEWAY, ROLE_LEDGER, ROLE_DNS, ROLE_KIND_MAX };
 
 struct role {
 	struct agent *agent;
@@ -58,7 +61,10 @@ struct role {
 
 static const char *role_name(const struct role *r)
 {
-	return r->kind == ROLE_LEDGER ? "ledger" : "gateway";
+	static const char *const names[] = { "gateway", "ledger", "dns" };
+	static_assert(ARRAY_SIZE(names) == ROLE_KIND_MAX, "a role lacks its name");
+
+	return names[r->kind];
 }
 
 static void role_kill(struct role *r)
@@ -114,6 +120,24 @@ static int tell_gateway(struct role *r)
 		err = role_send(r, MSG_LABEL, &sb->info, sizeof(sb->info), NULL, 0);
 	for (struct door *d = a->doors; d && !err; d = d->next)
 		err = d->held ? 0 : send_door(r, d);
+	return err ? err : names_send(a, r->channel, false);
+}
+
+static int send_dns_door(struct role *r, const struct door *d)
+{
+	struct msg_dns_door msg = { d->info.netns_cookie, d->dns_port, d->info.is_host };
+
+	return d->n_dns_fds ? role_send(r, MSG_DNS_DOOR, &msg, sizeof(msg), d->dns_fds, d->n_dns_fds) : 0;
+}
+
+static int tell_dns(struct role *r)
+{
+	struct agent *a = r->agent;
+	int err = send_config(r);
+
+	err = err ? err : names_send(a, r->channel, true);
+	for (struct door *d = a->doors; d && !err; d = d->next)
+		err = send_dns_door(r, d);
 	return err;
 }
 
@@ -166,7 +190,43 @@ static void on_key_bad(void *arg, struct ipc_message *m)
 	rules_key_refused(r->agent, key->provider);
 }
 
+/* The answer carries the descriptor, or says why there is none: the sandbox may be gone by now. */
+static void on_socket_wanted(void *arg, struct ipc_message *m)
+{
+	struct role *r = arg;
+	struct msg_socket answer;
+	auto_close int fd = -1;
+
+	memcpy(&answer, m->payload, sizeof(answer));
+	fd = door_socket(r->agent, &answer);
+	answer.err = fd < 0 ? fd : 0;
+	role_send_result(r, role_send(r, MSG_SOCKET, &answer, sizeof(answer), &fd, fd >= 0));
+}
+
+static void on_name_wanted(void *arg, struct ipc_message *m)
+{
+	struct role *r = arg;
+	struct msg_name *name = (struct msg_name *)m->payload;
+
+	name->name[sizeof(name->name) - 1] = '\0';
+	names_wanted(r->agent, name->name);
+}
+
+static void on_address(void *arg, struct ipc_message *m)
+{
+	struct role *r = arg;
+
+	suspects_learn(r->agent, (const struct msg_address *)m->payload);
+}
+
+static const struct ipc_rule dns_rules[] = {
+	{ MSG_READY, 0, 0, 0, on_ready },
+	{ MSG_SOCKET_WANTED, sizeof(struct msg_socket), 0, 0, on_socket_wanted },
+	{ MSG_NAME_WANTED, sizeof(struct msg_name), 0, 0, on_name_wanted },
+	{ MSG_ADDRESS, sizeof(struct msg_address), 0, 0, on_address },
+};
 static const struct ipc_rule gateway_rules[] = {
+	{ MSG_SOCKET_WANTED, sizeof(struct msg_socket), 0, 0, on_socket_wanted },
 	{ MSG_READY, 0, 0, 0, on_ready },
 	{ MSG_RULES_RESULT, sizeof(struct msg_result), 0, 0, on_rules_result },
 	{ MSG_KEY_BAD, sizeof(struct msg_key), 0, 0, on_key_bad },
@@ -194,9 +254,9 @@ static void on_channel(void *arg, uint32_t events)
 	if (n == -EAGAIN || n == -ENOMEM)
 		return;
 	if (n == 1) {
-		n = r->kind == ROLE_GATEWAY
-			    ? ipc_dispatch(gateway_rules, ARRAY_SIZE(gateway_rules), r, m)
-			    : ipc_dispatch(ledger_rules, ARRAY_SIZE(ledger_rules), r, m);
+		n = r->kind == ROLE_GATEWAY ? ipc_dispatch(gateway_rules, ARRAY_SIZE(gateway_rules), r, m)
+		    : r->kind == ROLE_DNS   ? ipc_dispatch(dns_rules, ARRAY_SIZE(dns_rules), r, m)
+					    : ipc_dispatch(ledger_rules, ARRAY_SIZE(ledger_rules), r, m);
 		ipc_message_fini(m);
 		if (!n)
 			return;
@@ -311,7 +371,9 @@ static int role_start(struct role *r)
 	err = err ? err
 		  : loop_watch(&a->loop, &r->channel_watch, r->channel, EPOLLIN, on_channel, r);
 	if (!err)
-		err = r->kind == ROLE_GATEWAY ? tell_gateway(r) : tell_ledger(r);
+		err = r->kind == ROLE_GATEWAY ? tell_gateway(r)
+		      : r->kind == ROLE_DNS ? tell_dns(r)
+					    : tell_ledger(r);
 	/* Told half of it, it is of no use; on_exit_event() starts another one. */
 	if (err && r->exit_watch.slot)
 		role_send_result(r, err);
@@ -352,7 +414,7 @@ int roles_start(struct agent *a)
 {
 	int err = 0;
 
-	a->n_roles = a->n_workers + 1;
+	a->n_roles = a->n_workers + 2;
 	a->roles = calloc(a->n_roles, sizeof(*a->roles));
 	if (!a->roles)
 		return -ENOMEM;
@@ -360,14 +422,16 @@ int roles_start(struct agent *a)
 		struct role *r = &a->roles[i];
 
 		*r = (struct role){ .agent = a,
-				    .kind = i < a->n_workers ? ROLE_GATEWAY : ROLE_LEDGER,
+				    .kind = i < a->n_workers	? ROLE_GATEWAY
+					    : i == a->n_workers ? ROLE_LEDGER
+								: ROLE_DNS,
 				    .index = i,
 				    .pidfd = -1,
 				    .channel = -1,
 				    .doorbell = -1,
 				    .live_fd = -1,
 				    .journal_fd = -1 };
-		if (r->kind == ROLE_LEDGER)
+		if (r->kind != ROLE_GATEWAY)
 			continue;
 		r->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		r->live_fd = open_live(a, i);
@@ -423,6 +487,8 @@ static void roles_stop_step(struct agent *a)
 
 	for (unsigned i = 0; i < a->n_workers && a->roles; i++)
 		running |= role_stop(&a->roles[i]);
+	if (a->roles)
+		running |= role_stop(&a->roles[a->n_workers + 1]);
 	if (!running && a->roles)
 		running = role_stop(&a->roles[a->n_workers]);
 	if (!running)
@@ -451,7 +517,7 @@ void roles_fini(struct agent *a)
 		if (r->pid)
 			spawn_wait(r->pidfd, 0);
 		role_forget(r);
-		if (r->kind == ROLE_LEDGER)
+		if (r->kind != ROLE_GATEWAY)
 			continue;
 		close(r->doorbell);
 		close(r->live_fd);
@@ -522,4 +588,53 @@ void roles_send_door_close(struct agent *a, const struct door *d)
 void roles_send_rules(struct agent *a)
 {
 	each_worker(a, tell_rules, NULL);
+}
+
+static int tell_name(struct role *r, const void *arg)
+{
+	return role_send(r, MSG_NAME, arg, sizeof(struct msg_name), NULL, 0);
+}
+
+/* ---------------------------------------------------------------- news for the DNS role */
+
+/* NULL: it does not run now, and is told everything when it does. */
+static struct role *dns_role(struct agent *a)
+{
+	struct role *r = a->roles ? &a->roles[a->n_workers + 1] : NULL;
+
+	return r && r->channel >= 0 ? r : NULL;
+}
+
+void roles_send_name(struct agent *a, const struct msg_name *name)
+{
+	struct role *dns = dns_role(a);
+
+	each_worker(a, tell_name, name);
+	if (dns)
+		role_send_result(dns, tell_name(dns, name));
+}
+
+void roles_send_dns_pattern(struct agent *a, const struct msg_name *pattern)
+{
+	struct role *dns = dns_role(a);
+
+	if (dns)
+		role_send_result(dns, role_send(dns, MSG_DNS_PATTERN, pattern, sizeof(*pattern), NULL, 0));
+}
+
+void roles_send_dns_door(struct agent *a, const struct door *d)
+{
+	struct role *dns = dns_role(a);
+
+	if (dns)
+		role_send_result(dns, send_dns_door(dns, d));
+}
+
+void roles_send_dns_door_close(struct agent *a, const struct door *d)
+{
+	struct msg_dns_door msg = { d->info.netns_cookie, d->dns_port, d->info.is_host };
+	struct role *dns = dns_role(a);
+
+	if (dns && d->n_dns_fds)
+		role_send_result(dns, role_send(dns, MSG_DNS_DOOR_CLOSE, &msg, sizeof(msg), NULL, 0));
 }

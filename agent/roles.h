@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The unprivileged processes: gateway workers and the ledger. The agent starts them, tells them
+ * The unprivileged processes: gateway workers, the ledger and the DNS role. The agent starts them, tells them
  * everything, starts them again when they die, and tells them everything again.
  */
 #pragma once
@@ -26,3 +26,9 @@ void roles_send_door(struct agent *a, const struct door *d);
 void roles_send_door_close(struct agent *a, const struct door *d);
 /* The rules in force, with their keys. */
 void roles_send_rules(struct agent *a);
+/* A provider's name, to the workers and to the DNS role. */
+void roles_send_name(struct agent *a, const struct msg_name *name);
+/* To the DNS role alone. */
+void roles_send_dns_pattern(struct agent *a, const struct msg_name *pattern);
+void roles_send_dns_door(struct agent *a, const struct door *d);
+void roles_send_dns_door_close(struct agent *a, const struct door *d);

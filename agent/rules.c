@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "agent/force.h"
 #include "agent/keys.h"
 #include "agent/notify.h"
 #include "agent/roles.h"
@@ -396,6 +397,7 @@ static void set_in_force(struct rule_set *set)
 	files_changed(a);
 	roles_send_rules(a);
 	sandboxes_apply_rules(a);
+	force_apply_policy(a);
 }
 
 int rules_reload(struct agent *a)

@@ -22,6 +22,7 @@
 #include "agent/control.h"
 #include "agent/door.h"
 #include "agent/engine.h"
+#include "agent/force.h"
 #include "agent/label.h"
 #include "agent/maps.h"
 #include "agent/notify.h"
@@ -237,7 +238,23 @@ static struct gate_label sandbox_gate_label(const struct sandbox *sb)
 	return (struct gate_label){ .label_id = sb->info.label_id,
 				    .label_gen = sb->info.label_gen,
 				    .level = sb->level,
-				    .cgroup_id = sb->info.cgroup_id };
+				    .cgroup_id = sb->info.cgroup_id,
+				    .mode = sb->info.mode };
+}
+
+void sandbox_set_mode(struct sandbox *sb)
+{
+	uint32_t mode = force_mode_of(sb->agent, sb->info.tags);
+	struct gate_label label;
+	int err;
+
+	if (mode == sb->info.mode)
+		return;
+	sb->info.mode = mode;
+	label = sandbox_gate_label(sb);
+	err = maps_label_write(&sb->agent->bpf, &label);
+	if (err)
+		log_err("a mode cannot be changed cgroup=%s error=%s", log_quote(str_of(sb->info.path)), errno_text(err));
 }
 
 static int sandbox_attach(struct sandbox *sb)
@@ -374,6 +391,7 @@ int sandbox_add(struct agent *a, const struct sandbox_request *req, struct sandb
 	sb->info.origin = req->origin;
 	sb->info.since_ns = a->loop.wall_ns;
 	str_copy(sb->info.tags, sizeof(sb->info.tags), str_of(req->tags));
+	sb->info.mode = force_mode_of(a, req->tags);
 	err = sb->info.label_id ? sandbox_start(sb) : -EIO;
 	if (err) {
 		say_why(req->path, err, why, why_size);
@@ -400,6 +418,7 @@ int sandbox_change(struct sandbox *sb, const char *tags, enum sandbox_origin ori
 	sb->info.origin = origin;
 	sb->info.label_gen++;
 	str_copy(sb->info.tags, sizeof(sb->info.tags), str_of(tags));
+	sb->info.mode = force_mode_of(a, tags);
 	roles_send_label(a, sb);
 	state_save_soon(a);
 	agent_event(a, LOG_INFO, "label", sb, "label changed id=%u", sb->info.label_id);

@@ -58,6 +58,8 @@ int sandbox_add(struct agent *a, const struct sandbox_request *req, struct sandb
 		size_t why_size);
 /* New tags or origin for one that is there. */
 int sandbox_change(struct sandbox *sb, const char *tags, enum sandbox_origin origin);
+/* The mode of its tags as the policy in force has it; connections that run are not touched. */
+void sandbox_set_mode(struct sandbox *sb);
 /* The label is taken off or the cgroup is gone: programs off, doors closed, workers told, memory
  * freed. */
 void sandbox_end(struct sandbox *sb, const char *why);

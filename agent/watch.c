@@ -5,7 +5,9 @@
 #include <stdio.h>
 
 #include "agent/engine.h"
+#include "agent/force.h"
 #include "agent/label.h"
+#include "agent/maps.h"
 #include "agent/notify.h"
 #include "agent/roles.h"
 #include "agent/sandbox.h"
@@ -23,6 +25,7 @@ struct watched {
 	const char *path; /* belongs to the configuration */
 	int notify_id;	  /* 0: not watched now, it does not exist */
 	uint64_t cgroup_id;
+	uint64_t guarded_id; /* the cgroup that has a guard; 0: none */
 };
 
 static struct watched watched[WATCH_MAX];
@@ -204,6 +207,81 @@ static void on_parent(void *arg, uint32_t mask, const char *name)
 	}
 }
 
+/* ---------------------------------------------------------------- guards */
+
+/* The daemon's own processes, the gateway among them, must not be below a guard. */
+static bool is_ours(const struct agent *a, const char *path)
+{
+	char self[CGROUP_PATH_BYTES];
+
+	return !path[1] || cgroup_below(a->gateway_path, path) ||
+	       (cgroup_of_pid(getpid(), self, sizeof(self)) == 0 && cgroup_below(self, path));
+}
+
+static unsigned n_guards(const struct agent *a)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < n_watched; i++)
+		n += watched[i].agent == a && watched[i].guarded_id;
+	return n;
+}
+
+/*
+ * Between mkdir of a child and its label a process could already go to a provider: programs on the parent work from
+ * the first instruction on.
+ */
+static void guard_set(struct watched *w, int fd, uint64_t id)
+{
+	struct agent *a = w->agent;
+	struct gate_label label = { .cgroup_id = id, .level = cgroup_level(w->path), .mode = force_mode_of(a, "") };
+	int err;
+
+	if (w->guarded_id == id || sandbox_by_id(a, id))
+		return;
+	if (is_ours(a, w->path)) {
+		log_limited(LOG_WARN, "no guard stands on %s: this daemon runs below it; start it elsewhere", w->path);
+		return;
+	}
+	err = load_guard(&a->bpf, fd, &label);
+	if (err) {
+		log_limited(LOG_WARN, "no guard can stand on %s (%s): early connections of its children may pass", w->path,
+			    err == -EPERM ? "another program is attached there alone: bpftool cgroup tree" : errno_text(err));
+		return;
+	}
+	w->guarded_id = id;
+	force_guards(a, n_guards(a));
+}
+
+void watch_guard_modes(struct agent *a)
+{
+	for (unsigned i = 0; i < n_watched; i++) {
+		struct gate_label label = { .cgroup_id = watched[i].guarded_id,
+					    .level = cgroup_level(watched[i].path),
+					    .mode = force_mode_of(a, "") };
+
+		if (watched[i].agent == a && label.cgroup_id)
+			maps_label_write(&a->bpf, &label);
+	}
+	force_guards(a, n_guards(a));
+}
+
+static bool is_guarded(const struct agent *a, uint64_t id)
+{
+	for (unsigned i = 0; i < n_watched; i++)
+		if (watched[i].agent == a && watched[i].guarded_id == id)
+			return true;
+	return false;
+}
+
+static void drop_unknown_guard(void *arg, uint64_t id)
+{
+	struct agent *a = arg;
+
+	if (!is_guarded(a, id))
+		load_guard_release(&a->bpf, id);
+}
+
 static void watched_scan(struct watched *w)
 {
 	struct agent *a = w->agent;
@@ -216,9 +294,13 @@ static void watched_scan(struct watched *w)
 		notify_remove(a->notify, w->notify_id);
 		w->notify_id = 0;
 		w->cgroup_id = 0;
+		if (w->guarded_id)
+			load_guard_release(&a->bpf, w->guarded_id);
+		w->guarded_id = 0;
 	}
 	if (!id)
 		return;
+	guard_set(w, fd, id);
 	if (!w->notify_id) {
 		snprintf(path, sizeof(path), "%s%s", a->cg.path, w->path);
 		err = notify_add(a->notify, path,
@@ -271,11 +353,12 @@ int watch_init(struct agent *a)
 {
 	n_watched = 0;
 	for (unsigned i = 0; i < a->config->cgroup.n_watch && n_watched < WATCH_MAX; i++) {
-		watched[n_watched] = (struct watched){ a, a->config->cgroup.watch[i].s, 0, 0 };
+		watched[n_watched] = (struct watched){ .agent = a, .path = a->config->cgroup.watch[i].s };
 		watched_create(a, watched[n_watched++].path);
 	}
 	watch_scan(a);
 	drop_unwatched(a);
+	load_each_guard(&a->bpf, drop_unknown_guard, a);
 	return 0;
 }
 

@@ -12,6 +12,8 @@ struct sandbox;
 /* Begins to watch the configured parents; children that are there already become sandboxes. */
 int watch_init(struct agent *a);
 void watch_fini(struct agent *a);
+/* After a change of the policy: guards have the mode of identities without a tag. */
+void watch_guard_modes(struct agent *a);
 /* Looks at every watched parent again: for what inotify did not tell. */
 void watch_scan(struct agent *a);
 /* Asks the policy's rules again, unless an operator gave the label. */

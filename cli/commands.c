@@ -48,6 +48,8 @@ const struct command commands[] = {
 		  "filled up." },
 	{ "keys", "", "provider keys: where from, and whether they work", cmd_keys,
 	  .options = keys_options },
+	{ "force", "[status | on | off]", "connections past the gateway: state, break-glass", cmd_force,
+	  .words = force_words },
 	{ "version", "", "the version", cmd_version, .more = NULL },
 	{ "help", "[COMMAND]", "this list, or one command's options", cmd_help, .more = NULL },
 	{ "completion", "bash | zsh | fish", "a script that completes commands for a shell",

@@ -59,6 +59,29 @@ static void check_status(struct doctor *d)
 			   (unsigned long long)s->policy_generation, s->policy_error);
 }
 
+/* Each step that the daemon tried at its start. */
+static void check_force(struct doctor *d, struct control *c)
+{
+	const struct msg_force_wish wish = { .wish = FORCE_WISH_STATUS };
+	int err = control_ask(c, MSG_CTL_FORCE, &wish, sizeof(wish));
+	const struct msg_force *f = err ? NULL : control_payload(c, MSG_FORCE, sizeof(*f));
+	bool failed = false;
+
+	if (!f) {
+		doctor_say(d, FIND_FAIL, "force", "the daemon does not tell: restart it (systemctl restart sallyport)");
+		return;
+	}
+	for (unsigned i = 0; i < f->n_tests; i++) {
+		bool ok = !strcmp(f->tests[i].result, "ok");
+
+		failed |= !ok;
+		doctor_say(d, ok ? FIND_OK : FIND_FAIL, "force", "%.47s: %.127s%s", f->tests[i].step, f->tests[i].result,
+			   ok ? "" : "; the explicit door serves on, see the kernel and bpf rows");
+	}
+	if (!failed)
+		doctor_say(d, f->is_off ? FIND_WARN : FIND_OK, "force", "%.500s", f->text);
+}
+
 static void check_ledger(struct doctor *d)
 {
 	struct question q = { .op = "events", .limit = 1 };
@@ -209,6 +232,7 @@ void doctor_daemon(struct doctor *d)
 		d->status = *s;
 		d->has_daemon = true;
 		check_status(d);
+		check_force(d, c);
 		check_ledger(d);
 		check_keys(d, c);
 		check_end_to_end(d, c);

@@ -59,12 +59,14 @@ enum msg_type {
 	MSG_CTL_STATUS,     /* no payload */
 	MSG_CTL_RELOAD,     /* no payload */
 	MSG_CTL_KEYS,       /* no payload: MSG_KEY_ROW …, MSG_END */
+	MSG_CTL_FORCE,      /* struct msg_force_wish: MSG_FORCE, or MSG_RESULT of a change */
 
 	/* agent -> command line */
 	MSG_RESULT = 96, /* struct msg_result (+ cgroup descriptor for RUN) */
 	MSG_SANDBOX,     /* struct msg_sandbox */
 	MSG_KEY_ROW,     /* struct msg_key_row */
 	MSG_STATUS,      /* struct msg_status */
+	MSG_FORCE,       /* struct msg_force */
 	MSG_END,         /* no payload */
 };
 
@@ -94,6 +96,8 @@ struct msg_sandbox {
 	uint32_t n_procs;  /* filled for LIST only */
 	uint32_t n_doors;
 	uint32_t door_port; /* of its last opened door; 0: none */
+	uint32_t mode;      /* enum force_mode, as the policy in force has it */
+	uint32_t pad;
 	char path[MSG_PATH_BYTES]; /* below the cgroup2 root */
 	char tags[MSG_TAGS_BYTES];
 	char container[MSG_NAME_BYTES];
@@ -160,6 +164,27 @@ struct msg_key_row {
 	uint64_t changed_ns;
 };
 
+enum force_wish { FORCE_WISH_STATUS, FORCE_WISH_ON, FORCE_WISH_OFF, FORCE_WISH_MAX };
+struct msg_force_wish {
+	uint32_t wish; /* enum force_wish */
+	uint32_t pad;
+};
+
+#define MSG_FORCE_TESTS	 12
+#define MSG_FORCE_COUNTS 48
+struct msg_force {
+	uint32_t mode; /* enum force_mode of identities without a tag */
+	uint32_t is_off;
+	uint32_t n_names, n_addresses, n_tests, n_guards;
+	char text[MSG_TEXT_BYTES]; /* the state in one line */
+	struct {
+		char step[48];
+		char result[MSG_NAME_BYTES]; /* "ok", or what is wrong */
+	} tests[MSG_FORCE_TESTS];
+	char count_names[MSG_FORCE_COUNTS][24]; /* "" at the end */
+	uint64_t counts[MSG_FORCE_COUNTS];
+};
+
 struct msg_status {
 	char version[32];
 	char kernel[64];
@@ -167,7 +192,7 @@ struct msg_status {
 	char policy_path[MSG_PATH_BYTES];
 	char policy_error[MSG_TEXT_BYTES]; /* why the newest file is not in force, or "" */
 	char stamp[MSG_TEXT_BYTES];        /* "ok", or why connections cannot be stamped */
-	char force[MSG_NAME_BYTES];
+	char force[MSG_TEXT_BYTES];
 	uint64_t policy_generation, started_ns;
 	uint32_t pid, n_workers, n_workers_ready, n_sandboxes, n_doors, host_port;
 	uint32_t ledger_pid, restarts;

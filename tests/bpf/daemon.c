@@ -194,6 +194,26 @@ static int role_gateway(unsigned n)
 	}
 }
 
+/* ---------------------------------------------------------------- role dns */
+
+/* Takes what it is told and answers nothing. */
+static int role_dns(void)
+{
+	struct pollfd p = { .fd = ROLE_CHANNEL_FD, .events = POLLIN };
+	static struct ipc_message told;
+	int n;
+
+	ipc_send(ROLE_CHANNEL_FD, MSG_READY, 0, NULL, 0, NULL, 0);
+	while (poll(&p, 1, -1) == 1 && ((n = ipc_recv(ROLE_CHANNEL_FD, &told)) == 1 || n == -EAGAIN)) {
+		if (n != 1)
+			continue;
+		ipc_message_fini(&told);
+		if (told.head.type == MSG_STOP)
+			break;
+	}
+	return 0;
+}
+
 /* ---------------------------------------------------------------- role ledger */
 
 static int role_ledger(void)
@@ -328,6 +348,8 @@ int main(int argc, char **argv)
 		return role_gateway((unsigned)strtoul(argv[3], NULL, 10));
 	if (argc > 2 && !strcmp(argv[1], "role") && !strcmp(argv[2], "ledger"))
 		return role_ledger();
+	if (argc > 2 && !strcmp(argv[1], "role") && !strcmp(argv[2], "dns"))
+		return role_dns();
 	if (argc > 2 && !strcmp(argv[1], "squat"))
 		return squat((uint16_t)strtoul(argv[2], NULL, 10));
 	if (argc < 3)

@@ -158,6 +158,170 @@ static void innermost_label(void)
 	expect(&f, GATE_LET_GO, GATE_PASS, "elsewhere");
 }
 
+/* ---------------------------------------------------------------- past the door */
+
+static const struct gate_config config = { .n_nat64 = 1 };
+
+static void v4_inside_v6(void)
+{
+	static const struct {
+		const char *address, *v4; /* NULL: none inside */
+	} cases[] = {
+		{ "2002:c000:201::", "192.0.2.1" },	{ "2002:c000:201:ffff::1", "192.0.2.1" },
+		{ "64:ff9b::192.0.2.1", "192.0.2.1" },	{ "64:ff9b:1::192.0.2.1", NULL },
+		{ "2003:c000:201::", NULL },		{ "2001:db8::1", NULL },
+	};
+	struct gate_config cfg = config;
+
+	cfg.nat64[0][0] = htonl(0x0064ff9b);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct gate_dest d = dest_of(cases[i].address, 443), want;
+
+		gate_dest_reduce(&d, &cfg);
+		want = dest_of(cases[i].v4 ? cases[i].v4 : cases[i].address, 443);
+		CHECK(!memcmp(&d, &want, sizeof(d)));
+	}
+}
+
+static void pools(void)
+{
+	struct gate_config cfg = { .vip4_net = htonl(0xc6120000), .vip4_mask = htonl(0xfffe0000) };
+	struct gate_dest d;
+
+	inet_pton(AF_INET6, "fd00:1::", cfg.vip6_net);
+	inet_pton(AF_INET6, "ffff:ffff:ffff::", cfg.vip6_mask);
+	d = dest_of("198.18.0.1", 0);
+	CHECK(gate_in_pool(&d, &cfg));
+	d = dest_of("198.19.255.255", 0);
+	CHECK(gate_in_pool(&d, &cfg));
+	d = dest_of("198.20.0.0", 0);
+	CHECK(!gate_in_pool(&d, &cfg));
+	d = dest_of("fd00:1:0:9::1", 0);
+	CHECK(gate_in_pool(&d, &cfg));
+	d = dest_of("fd00:1:1::1", 0);
+	CHECK(!gate_in_pool(&d, &cfg));
+}
+
+static struct gate_facts past(uint32_t class, uint32_t port, uint32_t mode)
+{
+	return (struct gate_facts){ .label_id = 5, .level = 2, .has_budget = 1, .is_stream = 1, .class = class,
+				    .port = port,  .mode = mode, .door_port = 4117, .dns_port = 4153 };
+}
+
+static void streams_past_the_door(void)
+{
+	static const struct {
+		uint32_t class, port, mode, action, reason, why, to;
+	} cases[] = {
+		{ GATE_CLASS_VIP, 443, FORCE_OFF, GATE_LEAD, GATE_LED_VIP, STAMP_VIP, 4117 },
+		{ GATE_CLASS_VIP, 80, FORCE_STRICT, GATE_LEAD, GATE_LED_VIP, STAMP_VIP, 4117 },
+		{ GATE_CLASS_VIP, 22, FORCE_ASSIST, GATE_REFUSE, GATE_DENY_VIP, 0, 0 },
+		{ GATE_CLASS_VIP_UNUSED, 443, FORCE_OFF, GATE_REFUSE, GATE_DENY_VIP, 0, 0 },
+		{ GATE_CLASS_SUSPECT, 443, FORCE_OFF, GATE_LET_GO, GATE_PASS, 0, 0 },
+		{ GATE_CLASS_SUSPECT, 443, FORCE_OBSERVE, GATE_LET_GO, GATE_OBSERVED, 0, 0 },
+		{ GATE_CLASS_SUSPECT, 443, FORCE_ASSIST, GATE_LEAD, GATE_LED_SUSPECT, STAMP_SUSPECT, 4117 },
+		{ GATE_CLASS_SUSPECT, 2096, FORCE_ASSIST, GATE_LEAD, GATE_LED_SUSPECT, STAMP_SUSPECT, 4117 },
+		{ GATE_CLASS_SUSPECT, 22, FORCE_ASSIST, GATE_LET_GO, GATE_PASS, 0, 0 },
+		{ GATE_CLASS_OTHER, 443, FORCE_ASSIST, GATE_LET_GO, GATE_PASS, 0, 0 },
+		{ GATE_CLASS_OTHER, 443, FORCE_STRICT, GATE_LEAD, GATE_LED_STRICT, STAMP_STRICT, 4117 },
+		{ GATE_CLASS_OTHER, 8443, FORCE_STRICT, GATE_LET_GO, GATE_PASS, 0, 0 },
+		{ GATE_CLASS_OTHER, 853, FORCE_STRICT, GATE_REFUSE, GATE_DENY_DOT, 0, 0 },
+		{ GATE_CLASS_OTHER, 853, FORCE_ASSIST, GATE_LET_GO, GATE_PASS, 0, 0 },
+		{ GATE_CLASS_LOCAL, 443, FORCE_STRICT, GATE_LET_GO, GATE_PASS, 0, 0 },
+		{ GATE_CLASS_OTHER, 53, FORCE_OBSERVE, GATE_LET_GO, GATE_PASS, 0, 0 },
+		{ GATE_CLASS_OTHER, 53, FORCE_ASSIST, GATE_LEAD, GATE_LED_DNS, STAMP_DNS, 4153 },
+		{ GATE_CLASS_LOCAL, 53, FORCE_ASSIST, GATE_LEAD, GATE_LED_DNS, STAMP_DNS, 4153 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct gate_facts f = past(cases[i].class, cases[i].port, cases[i].mode);
+		struct gate_verdict v = gate_decide_connect(&f);
+
+		if (v.action == cases[i].action && v.reason == cases[i].reason && v.why == cases[i].why &&
+		    (v.action != GATE_LEAD || v.port == cases[i].to))
+			continue;
+		printf("case %zu: action %u reason %u why %u port %u\n", i, v.action, v.reason, v.why, v.port);
+		CHECK(false);
+	}
+}
+
+/* Whatever is missing: a provider's address is refused, never let go. */
+static void what_is_missing_closes(void)
+{
+	struct gate_facts f = past(GATE_CLASS_SUSPECT, 443, FORCE_ASSIST);
+
+	f.door_port = 0;
+	CHECK_INT(gate_decide_connect(&f).action, GATE_REFUSE);
+	CHECK_INT(gate_decide_connect(&f).reason, GATE_DENY_NO_DOOR);
+	f = past(GATE_CLASS_VIP, 443, FORCE_OFF);
+	f.label_id = 0;
+	CHECK_INT(gate_decide_connect(&f).reason, GATE_DENY_NO_LABEL);
+	f = past(GATE_CLASS_VIP, 443, FORCE_OFF);
+	f.has_budget = 0;
+	CHECK_INT(gate_decide_connect(&f).reason, GATE_DENY_NO_BUDGET);
+	f = past(GATE_CLASS_SUSPECT, 443, FORCE_ASSIST);
+	f.inflight = GATE_INFLIGHT_MAX;
+	CHECK_INT(gate_decide_connect(&f).reason, GATE_DENY_INFLIGHT);
+	/* Names alone do not open a way: the addresses are watched. */
+	f = past(GATE_CLASS_OTHER, 53, FORCE_ASSIST);
+	f.dns_port = 0;
+	CHECK_INT(gate_decide_connect(&f).action, GATE_LET_GO);
+}
+
+static void led_further_down(void)
+{
+	struct gate_facts f = past(GATE_CLASS_LOCAL, 4153, FORCE_STRICT);
+
+	f.led = 1;
+	f.pending_level = 3;
+	CHECK_INT(gate_decide_connect(&f).action, GATE_KEEP);
+	f.pending_level = 2;
+	CHECK_INT(gate_decide_connect(&f).action, GATE_LET_GO);
+	f.is_stream = 0; /* the second look at a datagram of a v6 socket */
+	CHECK_INT(gate_decide_connect(&f).action, GATE_KEEP);
+}
+
+static void packets(void)
+{
+	static const struct {
+		struct gate_packet p;
+		uint32_t want;
+	} cases[] = {
+		{ { GATE_CLASS_LOCAL, IPPROTO_UDP, 443, 0, FORCE_STRICT }, GATE_PASS },
+		{ { GATE_CLASS_VIP, IPPROTO_UDP, 443, 0, FORCE_OFF }, GATE_DROP_VIP },
+		{ { GATE_CLASS_VIP_UNUSED, IPPROTO_ICMP, 0, 0, FORCE_OFF }, GATE_DROP_VIP },
+		{ { GATE_CLASS_SUSPECT, IPPROTO_TCP, 443, 0, FORCE_ASSIST }, GATE_DROP_PROVIDER },
+		{ { GATE_CLASS_SUSPECT, IPPROTO_UDP, 443, 0, FORCE_ASSIST }, GATE_DROP_PROVIDER },
+		{ { GATE_CLASS_SUSPECT, IPPROTO_UDP, 0, 1, FORCE_ASSIST }, GATE_DROP_PROVIDER },
+		{ { GATE_CLASS_SUSPECT, IPPROTO_SCTP, 0, 0, FORCE_ASSIST }, GATE_DROP_PROVIDER },
+		{ { GATE_CLASS_SUSPECT, IPPROTO_ICMP, 0, 0, FORCE_ASSIST }, GATE_PASS },
+		{ { GATE_CLASS_SUSPECT, IPPROTO_TCP, 22, 0, FORCE_ASSIST }, GATE_PASS },
+		{ { GATE_CLASS_SUSPECT, IPPROTO_TCP, 443, 0, FORCE_OBSERVE }, GATE_OBSERVED },
+		{ { GATE_CLASS_SUSPECT, IPPROTO_TCP, 443, 0, FORCE_OFF }, GATE_PASS },
+		{ { GATE_CLASS_OTHER, IPPROTO_UDP, 443, 0, FORCE_ASSIST }, GATE_PASS },
+		{ { GATE_CLASS_OTHER, IPPROTO_UDP, 443, 0, FORCE_STRICT }, GATE_DROP_STRICT },
+		{ { GATE_CLASS_OTHER, IPPROTO_UDP, 53, 0, FORCE_STRICT }, GATE_DROP_STRICT },
+		{ { GATE_CLASS_OTHER, IPPROTO_TCP, 853, 0, FORCE_STRICT }, GATE_DROP_STRICT },
+		{ { GATE_CLASS_OTHER, IPPROTO_GRE, 0, 0, FORCE_STRICT }, GATE_DROP_STRICT },
+		{ { GATE_CLASS_OTHER, IPPROTO_ICMPV6, 0, 0, FORCE_STRICT }, GATE_PASS },
+		{ { GATE_CLASS_OTHER, IPPROTO_TCP, 22, 0, FORCE_STRICT }, GATE_PASS },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		CHECK_INT(gate_decide_packet(&cases[i].p), cases[i].want);
+}
+
+static void guards(void)
+{
+	CHECK(gate_guard_denies(FORCE_OFF, GATE_CLASS_VIP, 443));
+	CHECK(!gate_guard_denies(FORCE_OFF, GATE_CLASS_SUSPECT, 443));
+	CHECK(gate_guard_denies(FORCE_ASSIST, GATE_CLASS_SUSPECT, 443));
+	CHECK(!gate_guard_denies(FORCE_ASSIST, GATE_CLASS_SUSPECT, 22));
+	CHECK(!gate_guard_denies(FORCE_ASSIST, GATE_CLASS_OTHER, 443));
+	CHECK(gate_guard_denies(FORCE_STRICT, GATE_CLASS_OTHER, 443));
+	CHECK(!gate_guard_denies(FORCE_STRICT, GATE_CLASS_LOCAL, 443));
+}
+
 static void peer_decisions(void)
 {
 	struct stamp s = { .cgroup_id = 77, .sock_cookie = 99 };
@@ -170,4 +334,6 @@ static void peer_decisions(void)
 }
 
 TESTS(T(constants_are_the_systems), T(loopback), T(unmapped_is_whole), T(only_tcp_may_be_the_door),
-      T(connect_decisions), T(inflight_bound), T(innermost_label), T(peer_decisions))
+      T(connect_decisions), T(inflight_bound), T(innermost_label), T(v4_inside_v6), T(pools),
+      T(streams_past_the_door), T(what_is_missing_closes), T(led_further_down), T(packets),
+      T(guards), T(peer_decisions))

@@ -1061,4 +1061,5 @@ TESTS(T(unknown_keys), T(wrong_types), T(not_enforced), T(base_urls), T(keys), T
       T(quotas_parse), T(sources), T(groups), T(pattern_warnings), T(failing_tests), T(outcomes),
       T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model),
       T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list), T(model_list_of_a_pattern),
-      T(labels), T(egress_modes), T(domain_patterns), T(domains_of_providers), T(explain), T(diags_text), T(examples), T(bounds), T(evaluation_time))
+      T(labels), T(egress_modes), T(domain_patterns), T(domains_of_providers), T(explain), T(diags_text),
+      T(examples), T(bounds), T(evaluation_time))
