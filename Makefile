@@ -129,6 +129,10 @@ bpf-test: all tools ## kernel tests with real cgroups and namespaces (root)
 e2e: all tools ## end to end: namespaces, containers, real clients (root)
 	$(Q)scripts/test --only e2e
 
+.PHONY: e2e-force
+e2e-force: all tools ## the 29 ways past the door, one line each (root; nginx-light, dnsmasq-base)
+	$(Q)bash tests/e2e/force.sh
+
 C_FILES = $(shell git ls-files '*.c' '*.h')
 lint: ## clang-tidy, cppcheck, style and include checks
 	$(Q)scripts/check-style

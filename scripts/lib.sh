@@ -147,6 +147,7 @@ instance_init() {
 	I_DIR=$(mktemp -d "${TMPDIR:-/tmp}/$I_NAME.XXXXXX")
 	chmod 755 "$I_DIR"
 	I_PORT=$(free_port "$2")
+	I_DNS_PORT=$(free_port $((I_PORT + 36)))
 	I_PID=
 	I_MOUNTS=
 	I_CONFIG=$I_DIR/config.hujson
@@ -169,13 +170,15 @@ instance_init() {
 
 # instance_config [MEMBERS]: more members of the configuration, each with its comma.
 instance_config() {
+	local few='"workers": 2, "docker": "",'
 	cat > "$I_CONFIG" <<-END
 	{
 		"run_dir": "$I_DIR/run", "state_dir": "$I_DIR/state", "pin_dir": "$I_PINS", "policy": "$I_DIR/policy.hujson",
 		"cgroup": { "root": "$I_CGROOT", "parent": "/$I_NAME", "watch": ["/$I_NAME-watched"] },
-		"users": { "gateway": "${I_GATEWAY_USER:-#62117}", "ledger": "${I_LEDGER_USER:-#62118}", "group": "${I_GROUP:-#62117}" },
+		"users": { "gateway": "${I_GATEWAY_USER:-#62117}", "ledger": "${I_LEDGER_USER:-#62118}", "dns": "${I_DNS_USER:-#62119}", "group": "${I_GROUP:-#62117}" },
 		"door": { "port": $I_PORT, "port_range": 1 },
-		${1:-"workers": 2, "docker": "",}
+		"force": { "dns_port": $I_DNS_PORT${I_FORCE:-} },
+		${1:-$few}
 	}
 	END
 	chmod 644 "$I_CONFIG"
@@ -188,8 +191,9 @@ instance_ready() {
 }
 
 # instance_start: the daemon in the background, until it serves.
+# I_IN: words before the command, such as nsenter and a namespace.
 instance_start() {
-	"$SALLYPORT" daemon --config "$I_CONFIG" --clean >> "$I_DIR/daemon.log" 2>&1 &
+	${I_IN:-} "$SALLYPORT" daemon --config "$I_CONFIG" --clean >> "$I_DIR/daemon.log" 2>&1 &
 	I_PID=$!
 	wait_for "${1:-150}" instance_serves && return 0
 	tail -n 20 "$I_DIR/daemon.log" >&2
