@@ -16,6 +16,7 @@ static const struct {
 	{ "daemon", NULL, agent_main },
 	{ "role", "gateway", gateway_main },
 	{ "role", "ledger", ledger_main },
+	{ "role", "dns", dns_main },
 };
 
 /* `sallyport --help` and `sallyport -h` are `sallyport help`, and so on. */
