@@ -4,6 +4,7 @@
 
 #include "cli/client.h"
 #include "cli/print.h"
+#include "common/force.h"
 
 struct ps_args {
 	struct cli_common common;
@@ -35,6 +36,7 @@ static const struct column columns[] = {
 	{ "processes", "PROCS", COL_COUNT, 0 },
 	{ "door_port", "DOOR", COL_INT, 0 },
 	{ "doors", "", COL_INT, COL_DATA },
+	{ "mode", "MODE", COL_TEXT, COL_WEAK },
 	{ "since", "SINCE", COL_AGO, COL_WEAK },
 	{ "label_id", "", COL_INT, COL_DATA },
 	{ "cgroup_id", "", COL_INT, COL_DATA },
@@ -83,6 +85,7 @@ static void on_sandbox(void *arg, const void *row)
 	else
 		table_null(t);
 	table_int(t, sb->n_doors);
+	table_text(t, str_of(force_mode_name(sb->mode)));
 	table_int(t, (int64_t)sb->since_ns);
 	table_int(t, sb->label_id);
 	table_int(t, (int64_t)sb->cgroup_id);

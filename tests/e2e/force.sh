@@ -49,7 +49,7 @@ for b in box strict off flood; do
 	sp label "/$I_NAME-$b" "tag:$b" > /dev/null || not_ok "label $b" "failed"
 done
 attack() { box_enter "$1" "$ATTACK" "${@:2}" 2>&1; }
-box_has_door() { [ "$(sp ps --json | jq -r ".[] | select(.tags == \"tag:$1\") | .doors")" -ge 1 ] 2> /dev/null; }
+box_has_door() { [ "$(sp ps --json | jq -r ".[] | select(.tags == [\"tag:$1\"]) | .doors")" -ge 1 ] 2> /dev/null; }
 for b in box strict off flood; do wait_for 50 box_has_door "$b" || not_ok "door of $b" "none: $(sp ps)"; done
 wait_for 80 bash -c "[ \$('$SALLYPORT' force status --json | jq .addresses) -ge 2 ]" || not_ok "addresses of names are known" "$(sp force status)"
 
@@ -157,7 +157,7 @@ a=$(box_enter box unshare -Ur "$ATTACK" bpf $P4 443 2>&1)
 vector 19 "loading or detaching programs" "$(case $a in refused*) echo closed ;; *) echo limit ;; esac)" "as root of its own user namespace: $a"
 # 20
 setfattr -n user.sallyport -v tag:admin "$I_CGROOT/$I_NAME-box" 2> /dev/null
-vector 20 "a label written on the cgroup" "$(case $(sp ps --json | jq -r ".[] | select(.cgroup == \"/$I_NAME-box\") | .tags") in tag:box) echo closed ;; *) echo limit ;; esac)" "attributes of the cgroup name nobody"
+vector 20 "a label written on the cgroup" "$(case $(sp ps --json | jq -r ".[] | select(.cgroup == \"/$I_NAME-box\") | .tags[]") in tag:box) echo closed ;; *) echo limit ;; esac)" "attributes of the cgroup name nobody"
 # 21: the first thing a child of a watched parent does
 mkdir "$I_CGROOT/$I_NAME-watched/early"
 mark
@@ -198,14 +198,14 @@ has "events tell what was led, by process, name and address" "$events" "was led 
 has "events name the provider" "$events" "api.anthropic.com"
 has "events tell of packets" "$events" "was dropped"
 sp force off > /dev/null
-try box tcp $P4 443
+try box tcp $P4 80
 has "force off: the operator's break-glass lets go" "$T_GOT" "200"
 sp force on > /dev/null
 try box tcp $P4 443
 has "force on: led again" "$T_GOT" "404"
 force_policy ', "tag:box": "observe"'
 sp policy reload > /dev/null
-try box tcp $P4 443
+try box tcp $P4 80
 has "observe, changed while it runs: let go" "$T_GOT" "200"
 sleep 1
 has "observe: and told" "$(rows log --events --limit 2000)" "was let go (observe)"
