@@ -120,8 +120,9 @@ corpus: $(O)/tests/corpus/check ## check extraction against a folder of recorded
 	$(Q)$(O)/tests/corpus/check $(CORPUS)
 
 .PHONY: bench lint format install bpf-test e2e check
-bench: all tools ## ratios against nginx in one run (root; nginx-light, jq)
+bench: all tools ## ratios in one run, against nginx and against no sandbox (root; nginx-light, dnsmasq-base, jq)
 	$(Q)tests/bench/run $(O)
+	$(Q)tests/bench/force $(O)
 
 bpf-test: all tools ## kernel tests with real cgroups and namespaces (root)
 	$(Q)scripts/test --only bpf

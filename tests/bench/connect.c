@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* connect PORT COUNT: connects to 127.0.0.1:PORT and closes, COUNT times; prints the CPU nanoseconds of each. */
+/* connect PORT COUNT [ADDRESS]: connects to ADDRESS:PORT (127.0.0.1) and closes, COUNT times; prints the CPU nanoseconds of each. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -17,7 +18,9 @@ int main(int argc, char **argv)
 	unsigned long n = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
 
 	if (!n || n > 1000000)
-		die("usage: connect PORT COUNT");
+		die("usage: connect PORT COUNT [ADDRESS]");
+	if (argc > 3 && inet_pton(AF_INET, argv[3], &sa.sin_addr) != 1)
+		die("%s is no IPv4 address", argv[3]);
 	sa.sin_port = htons((uint16_t)strtoul(argv[1], NULL, 10));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
 	for (unsigned long i = 0; i < n; i++) {
