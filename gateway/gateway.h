@@ -9,6 +9,7 @@
 #include "gateway/labels.h"
 #include "gateway/live.h"
 #include "gateway/rules.h"
+#include "gateway/share.h"
 #include "gateway/upstream.h"
 #include "policy/config.h"
 
@@ -67,7 +68,9 @@ struct gateway {
 	struct request *dead_requests;
 	struct request *requests_free;
 	unsigned n_conns, n_requests, n_requests_free;
-	uint64_t body_bytes; /* held request bodies, all requests */
+	unsigned n_refused; /* connections that only wait to be told so */
+	struct shares shares;
+	uint64_t body_bytes; /* held request bodies and parts of heads, all of them */
 	bool stopping;
 	/* Finished requests whose record found no room yet: they stay in shared memory and are tried again. */
 	struct live_slot **unrecorded;

@@ -22,7 +22,7 @@
 /* Accepts of one event before others get their turn. */
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE_NS (50 * NSEC_PER_MSEC)
-/* Rationale: doors, journal, resolver, idle connections to some providers. */
+/* Rationale: doors, journal, resolver, idle connections to some providers, refused ones that wait for their answer. */
 #define FILES_RESERVE 200
 
 static struct gateway gateway;
@@ -48,7 +48,7 @@ static void accept_resume(void *arg)
 }
 
 /*
- * Too many connections or descriptors: the backlog holds the others for a moment. An exclusive watch cannot be
+ * Too few descriptors: the backlog holds the others for a moment. An exclusive watch cannot be
  * changed (epoll_ctl(2)), only taken away.
  */
 static void accept_pause(struct gateway *gw)
@@ -68,13 +68,7 @@ static void on_door(void *arg, uint32_t events)
 	(void)events;
 	for (unsigned k = 0; k < d->n_fds; k++) {
 		for (int i = 0; i < ACCEPT_BATCH; i++) {
-			int fd;
-
-			if (gw->n_conns >= gw->config->client.max_connections) {
-				accept_pause(gw);
-				return;
-			}
-			fd = accept4(d->fds[k], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+			int fd = accept4(d->fds[k], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 			if (fd >= 0) {
 				conn_accept(gw, fd);
 				continue;

@@ -55,7 +55,8 @@ struct request {
 	uint64_t body_left;
 	bool body_whole;
 	struct buf body;
-	uint64_t body_counted; /* of it in gw->body_bytes */
+	uint64_t body_counted; /* of it in gw->body_bytes and the share's */
+	struct share *share;   /* whose body it is; the client may have left */
 	struct str model;      /* asked for, without a provider prefix */
 	char model_text[MODEL_BYTES];
 	char client[48];
