@@ -632,6 +632,38 @@ void account_recover(struct gateway *gw)
 	live_recover(gw->live, recover_one, gw);
 }
 
+struct left {
+	struct gateway *gw;
+	struct live *live;
+};
+
+static void recover_left(void *arg, struct live_slot *s)
+{
+	struct left *left = arg;
+	int err = slot_record(left->gw, s);
+
+	if (s->hold.op)
+		balances_settle(left->gw->balances, &s->hold, s->real);
+	/* Without room for the record it stays, and comes again. */
+	if (!err)
+		live_end(left->live, s);
+}
+
+void account_recover_left(struct gateway *gw, int fd)
+{
+	struct left left = { .gw = gw };
+	int err = live_open(fd, 0, &left.live);
+
+	if (err) {
+		log_limited(LOG_ERR, "the running requests of a dead worker cannot be read: %s; they may be of another version",
+			    errno_text(err));
+		return;
+	}
+	live_recover(left.live, recover_left, &left);
+	live_retire(left.live);
+	live_close(left.live);
+}
+
 /* ------------------------------------------------------------------ events */
 
 /* Counts an event that was recorded a moment ago; else false and a place to remember it, or NULL. */

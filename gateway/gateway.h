@@ -40,13 +40,16 @@ struct repeat {
 
 struct gateway {
 	struct loop loop;
-	unsigned worker, n_workers;
+	unsigned worker;
 	struct config *config;
 	struct tls_context *tls;
 	struct upstream *upstream;
 
-	int channel;
+	int channel; /* -1: the agent died, and this worker only finishes what runs */
+	bool agent_gone;
+	int doors_lock; /* held while doors are served */
 	struct watch channel_watch;
+	struct timer leave_timer;
 	struct rules *rules;   /* in force; NULL until the first commit */
 	struct rules *pending; /* RULES and KEYs of the next commit */
 	struct labels labels;

@@ -165,7 +165,10 @@ void account_progress(struct request *r);
 /* Journal, settlement, slot. */
 void account_end(struct request *r);
 void account_tool_call(struct request *r, const struct tool_call *call);
+/* Records what an earlier life of this worker left running. */
 void account_recover(struct gateway *gw);
+/* The same for a worker that died with a former agent; the descriptor stays the caller's. */
+void account_recover_left(struct gateway *gw, int fd);
 void account_event(struct gateway *gw, const struct conn *c, const char *kind, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* True when so much room is left that an admitted request is sure to be recorded. */
 bool account_has_room(struct gateway *gw);
