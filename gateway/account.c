@@ -20,6 +20,8 @@
 #define OTHER_BYTES_PER_TOKEN 5
 /* What a model may answer when neither the request nor the price table says. */
 #define OUTPUT_TOKENS_DEFAULT 32000
+/* Rationale: nobody has a quota for it, and its price still fits. */
+#define ESTIMATE_MAX 1000000000000LL
 /* Bytes on the wire for each token of an answer whose provider told no usage: events, or plain JSON. */
 #define STREAM_BYTES_PER_TOKEN 150
 #define JSON_BYTES_PER_TOKEN   5
@@ -268,13 +270,13 @@ static int64_t estimate_input(const struct request *r)
 	uint64_t others = f->body_bytes > strings ? f->body_bytes - strings : 0;
 
 	return (int64_t)(f->text_bytes / BYTES_PER_TOKEN + f->blob_bytes / BLOB_BYTES_PER_TOKEN +
-			 others / OTHER_BYTES_PER_TOKEN) +
+			 others / OTHER_BYTES_PER_TOKEN + f->token_ids) +
 	       1;
 }
 
 static int64_t estimate_output(const struct request *r)
 {
-	int64_t n = r->facts->max_output;
+	int64_t n = r->facts->max_output, all;
 
 	if (r->route.kind != ROUTE_MODEL)
 		return 0;
@@ -282,7 +284,9 @@ static int64_t estimate_output(const struct request *r)
 		n = r->priced && r->price.max_output_tokens ? r->price.max_output_tokens : OUTPUT_TOKENS_DEFAULT;
 	if (r->priced && r->price.max_output_tokens)
 		n = MIN(n, r->price.max_output_tokens);
-	return n;
+	if (__builtin_mul_overflow(n, r->facts->answers, &all))
+		return ESTIMATE_MAX;
+	return MIN(all, ESTIMATE_MAX);
 }
 
 static bool has_dollar_quota(const struct request *r, const struct policy_charge *charges, unsigned n)
