@@ -289,6 +289,8 @@ static void arguments(struct agent *a, int argc, char **argv)
 			continue; /* the command itself */
 		if (!strcmp(argv[i], "--config") && i + 1 < argc)
 			a->config_path = argv[++i];
+		else if (!strncmp(argv[i], "--config=", 9))
+			a->config_path = argv[i] + 9;
 		else if (!strcmp(argv[i], "--clean"))
 			a->clean_at_exit = true;
 		else
