@@ -31,6 +31,7 @@ enum msg_type {
 	MSG_CA,          /* fds: the CA's certificates (PEM, the one that signs first), its private key (PEM) */
 	MSG_NAME,        /* struct msg_name: a provider's name; also to the DNS role */
 	MSG_SOCKET,      /* struct msg_socket + fd: what SOCKET_WANTED asked for; without fd `err` says why not */
+	MSG_NO_RULES,    /* struct msg_result: no policy is in force, and why */
 	MSG_LIVE_LEFT,   /* fd: live slots of a worker that died with a former agent, to be recorded */
 
 	/* gateway worker -> agent */

@@ -52,6 +52,7 @@ struct gateway {
 	struct timer leave_timer;
 	struct rules *rules;   /* in force; NULL until the first commit */
 	struct rules *pending; /* RULES and KEYs of the next commit */
+	char no_rules[MSG_TEXT_BYTES]; /* why there are none: what is wrong with the file */
 	struct labels labels;
 	struct door *doors[DOORS_MAX];
 	unsigned n_doors;

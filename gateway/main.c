@@ -207,6 +207,14 @@ static void gateway_stop(struct gateway *gw)
 	conn_stop_idle(gw);
 }
 
+static void on_msg_no_rules(void *arg, struct ipc_message *m)
+{
+	struct gateway *gw = arg;
+	const struct msg_result *msg = (const void *)m->payload;
+
+	str_copy(gw->no_rules, sizeof(gw->no_rules), (struct str){ msg->text, strnlen(msg->text, sizeof(msg->text) - 1) });
+}
+
 static void on_msg_stop(void *arg, struct ipc_message *m)
 {
 	(void)m;
@@ -226,6 +234,7 @@ static const struct ipc_rule agent_rules[] = {
 	{ MSG_UNLABEL, sizeof(struct msg_sandbox), 0, 0, on_msg_unlabel },
 	{ MSG_DOOR, sizeof(struct msg_door), 1, 2, on_msg_door },
 	{ MSG_DOOR_CLOSE, sizeof(struct msg_door), 0, 0, on_msg_door_close },
+	{ MSG_NO_RULES, sizeof(struct msg_result), 0, 0, on_msg_no_rules },
 	{ MSG_STOP, 0, 0, 0, on_msg_stop },
 	{ MSG_LIVE_LEFT, 0, 1, 1, on_msg_live_left },
 };

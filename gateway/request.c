@@ -563,6 +563,10 @@ static bool request_sound(struct request *r)
 		/* answered */
 	} else if (r->route.kind == ROUTE_PROBE) {
 		answer_probe(r);
+	} else if (!r->rules && r->gw->no_rules[0]) {
+		/* The file and the place first: `why` has an end. */
+		request_deny(r, OUTCOME_OVERLOADED, "Sallyport: no policy is in force: %.150s; the operator mends it with `sallyport policy check`.",
+			     r->gw->no_rules);
 	} else if (!r->rules) {
 		request_deny(r, OUTCOME_OVERLOADED, "Sallyport: the gateway has no policy yet; try again.");
 	} else if (r->route.kind == ROUTE_MODELS) {
