@@ -141,7 +141,7 @@ lint: ## clang-tidy, cppcheck, style and include checks
 	$(Q)$(MAKE) --no-print-directory $(O)/bpf/gate.skel.h
 	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr -D__cppcheck__ --std=c11 --enable=warning,portability \
 		--suppressions-list=scripts/cppcheck.suppress -D__x86_64__ -D_GNU_SOURCE -I. $(LIB_SRC) cli/main.c
-	$(Q)printf '%s\n' $(LIB_SRC) cli/main.c | xargs -P2 -n4 clang-tidy --quiet --warnings-as-errors='*' \
+	$(Q)printf '%s\n' $(LIB_SRC) cli/main.c | xargs -P2 -I{} clang-tidy --quiet --warnings-as-errors='*' {} \
 		-- $(filter-out -Werror% -fstack% -Wno-format-truncation,$(ALL_CFLAGS)) 2>/dev/null
 
 format: ## clang-format over the tree

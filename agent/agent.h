@@ -13,8 +13,10 @@
 #include "common/msg.h"
 #include "policy/config.h"
 
-/* Rationale: a daemon of one host; more processes than this would only share the same cores. */
-#define AGENT_WORKERS_MAX 64
+/* Rationale: numbers of workers; the table of balances has room for 64 writers, and the last one is the ledger. */
+#define AGENT_SLOTS 63
+/* Rationale: a former daemon's workers may still finish what runs while as many new ones start. */
+#define AGENT_WORKERS_MAX 31
 
 struct control;
 struct door;
@@ -45,7 +47,9 @@ struct agent {
 	int lock_fd;
 	int run_dir, state_dir, journal_dir, ledger_dir; /* directories */
 	int balances_fd, ledger_listener;
-	struct journal *journal; /* the agent's own: number n_workers */
+	int doors_lock; /* held by every worker that serves doors */
+	uint32_t generation; /* of this daemon's workers; never used twice */
+	struct journal *journal; /* the agent's own */
 	int journal_bell;
 	uint64_t events_lost;
 
@@ -82,7 +86,7 @@ struct agent {
 	struct control *control;
 	struct watch signal_watch;
 	int signal_fd;
-	struct timer stop_timer;
+	struct timer stop_timer, slots_timer;
 };
 
 /* ---------------------------------------------------------------- events.c */

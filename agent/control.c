@@ -273,6 +273,7 @@ static void on_run(void *arg, struct ipc_message *m)
 	struct msg_target *t = (struct msg_target *)m->payload;
 	char why[MSG_TEXT_BYTES] = "";
 	auto_close int netns = netns_open(c->peer.pid);
+	const struct sandbox *made;
 	int err;
 
 	t->target[sizeof(t->target) - 1] = t->tags[sizeof(t->tags) - 1] = '\0';
@@ -289,7 +290,8 @@ static void on_run(void *arg, struct ipc_message *m)
 	if (!err)
 		err = sandbox_run(c->agent, t->target, c->tags, c, netns, &c->run, why,
 				  sizeof(why));
-	conn_result(c, err, why, err ? NULL : c->run, err ? -1 : c->run->cgroup_fd);
+	made = err ? NULL : c->run;
+	conn_result(c, err, why, made, made ? made->cgroup_fd : -1);
 }
 
 static void on_list(void *arg, struct ipc_message *m)

@@ -3,11 +3,12 @@
  *   RUN_DIR/control.sock     root 0600    the command line's
  *   RUN_DIR/ledger.sock      root 0600    the ledger's, opened here
  *   RUN_DIR/lock             root 0600    one daemon per run_dir
+ *   RUN_DIR/doors            root 0600    locked while a worker serves doors
  *   STATE_DIR/agent.state    root 0600    labels
  *   STATE_DIR/balances       gateway:group 0660
  *   STATE_DIR/ledger/        ledger:group 0750
- *   STATE_DIR/journal/       root:group 0770, setgid; w0, w1, … of the gateway, agent of root,
- * live-N
+ *   STATE_DIR/journal/       root:group 0770, setgid; wN.GENERATION of the gateway, agent of root,
+ *                            live-N
  */
 #include "agent/files.h"
 
@@ -181,6 +182,9 @@ void files_open(struct agent *a)
 	if (a->balances_fd < 0 || fchown(a->balances_fd, a->gateway_uid, a->gid) < 0 ||
 	    fchmod(a->balances_fd, 0660) < 0)
 		die("cannot open %s/balances: %s", c->state_dir.s, errno_text(errno));
+	a->doors_lock = openat(a->run_dir, "doors", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (a->doors_lock < 0)
+		die("cannot make %s/doors: %s", c->run_dir.s, errno_text(errno));
 	a->ledger_listener = open_ledger_socket(a);
 	open_journal(a);
 }
@@ -190,7 +194,9 @@ void files_close(struct agent *a)
 	journal_close(a->journal);
 	a->journal = NULL;
 	unlinkat(a->run_dir, "ledger.sock", 0);
+	unlinkat(a->run_dir, "doors", 0);
 	unlinkat(a->run_dir, "lock", 0);
+	close(a->doors_lock);
 	close(a->ledger_listener);
 	close(a->balances_fd);
 	close(a->ledger_dir);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -31,9 +32,9 @@
 #include "common/log.h"
 #include "common/role.h"
 
-/* Rationale: roles of a daemon that was killed end by themselves when their channel closes. */
-#define LEFTOVER_GRACE_MS 500
-#define LEFTOVER_KILL_MS  3000
+/* Rationale: a worker closes its doors in the moment in which its daemon dies; one that does not is stuck. */
+#define DOORS_WAIT_MS	 3000
+#define LEFTOVER_KILL_MS 3000
 
 /* ---------------------------------------------------------------- configuration */
 
@@ -107,6 +108,26 @@ static void kernel_name(struct agent *a)
 		snprintf(a->kernel, sizeof(a->kernel), "%.20s %.40s", u.sysname, u.release);
 }
 
+/*
+ * Workers of a daemon that was killed finish what runs, but let go of the doors at once: until then their ports are
+ * taken. The lock goes with the last copy of its descriptor.
+ */
+static void doors_wait(struct agent *a)
+{
+	int waited = 0;
+
+	while (flock(a->doors_lock, LOCK_EX | LOCK_NB) < 0) {
+		if (waited == DOORS_WAIT_MS)
+			log_warn("workers of a former daemon do not let go of their doors and are killed");
+		if (waited >= DOORS_WAIT_MS && cgroup_kill(a->gateway_cg, LEFTOVER_KILL_MS))
+			die("processes of a former daemon in %s do not end: kill them", a->gateway_path);
+		usleep(20000);
+		waited += 20;
+	}
+	if (cgroup_populated(a->gateway_cg) == 1)
+		log_info("workers of a former daemon finish what runs cgroup=%s", a->gateway_path);
+}
+
 static void cgroups_open(struct agent *a)
 {
 	const char *parent = a->config->cgroup.parent.s;
@@ -123,12 +144,7 @@ static void cgroups_open(struct agent *a)
 	if (a->gateway_cg < 0)
 		die("cannot make the cgroup %s below %s: %s", a->gateway_path, a->cg.path,
 		    errno_text(a->gateway_cg));
-	/* They hold the ports of the doors. */
-	for (int waited = 0; waited < LEFTOVER_GRACE_MS && cgroup_populated(a->gateway_cg) == 1;
-	     waited += 20)
-		usleep(20000);
-	if (cgroup_kill(a->gateway_cg, LEFTOVER_KILL_MS))
-		die("processes of a former daemon in %s do not end: kill them", a->gateway_path);
+	doors_wait(a);
 }
 
 static void programs_open(struct agent *a)
@@ -143,7 +159,7 @@ static void programs_open(struct agent *a)
 		die("the kernel refuses programs on the cgroup %s: %s; another program may be attached there or above it "
 		    "alone (bpftool cgroup tree)",
 		    a->gateway_path, errno_text(err));
-	/* The old listeners are gone with their processes; the map still names them. */
+	/* The old listeners are closed; the map still names them. */
 	maps_doors_clear(&a->bpf);
 	maps_netns_clear(&a->bpf);
 	load_clean(&a->bpf, true);
@@ -195,6 +211,8 @@ static void signals_open(struct agent *a)
 
 static void start(struct agent *a)
 {
+	int err;
+
 	config_load(a);
 	kernel_name(a);
 	privilege_require();
@@ -211,8 +229,12 @@ static void start(struct agent *a)
 	door_open_host(a);
 	sandboxes_adopt(a);
 	rules_init(a);
-	if (roles_start(a))
-		die("the roles cannot be started: %s", errno_text(errno));
+	err = roles_start(a);
+	if (err == -ENOSPC)
+		die("workers of former daemons still finish what runs and leave no room for %u more: wait, or kill those in %s",
+		    a->n_workers, a->gateway_path);
+	if (err)
+		die("the roles cannot be started: %s", errno_text(err));
 	if (control_init(a))
 		die("cannot listen on %s/control.sock: %s", a->config->run_dir.s,
 		    errno_text(errno));
@@ -244,6 +266,9 @@ static void finish(struct agent *a)
 	if (a->clean_at_exit)
 		load_clean(&a->bpf, false);
 	load_close(&a->bpf);
+	/* Of a former daemon: nothing is to be left behind. */
+	if (a->clean_at_exit && cgroup_kill(a->gateway_cg, LEFTOVER_KILL_MS))
+		log_warn("processes of a former daemon do not end cgroup=%s", a->gateway_path);
 	close(a->gateway_cg);
 	if (a->clean_at_exit)
 		cgroup_remove(&a->cg, a->config->cgroup.parent.s);
@@ -264,6 +289,8 @@ static void arguments(struct agent *a, int argc, char **argv)
 			continue; /* the command itself */
 		if (!strcmp(argv[i], "--config") && i + 1 < argc)
 			a->config_path = argv[++i];
+		else if (!strncmp(argv[i], "--config=", 9))
+			a->config_path = argv[i] + 9;
 		else if (!strcmp(argv[i], "--clean"))
 			a->clean_at_exit = true;
 		else

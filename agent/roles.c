@@ -7,9 +7,10 @@
  *   absent -> running (told everything) -> ready (a worker said MSG_READY) -> absent, again after a
  * delay
  *
- * A role ends when its channel is closed, so none survives the agent. Listening sockets and
- * doorbells belong to the agent and are the same for the next process: clients wait in the backlog
- * meanwhile.
+ * When the agent dies, the channel is closed: the ledger ends; a worker closes its doors, finishes
+ * what runs and ends then, beside the workers of the next agent (agent/slot.c). Listening sockets
+ * and doorbells belong to the agent and are the same for the next process of a role: clients wait in
+ * the backlog meanwhile.
  */
 #include "agent/roles.h"
 
@@ -28,7 +29,9 @@
 #include "agent/names.h"
 #include "agent/rules.h"
 #include "agent/sandbox.h"
+#include "agent/slot.h"
 #include "agent/spawn.h"
+#include "agent/state.h"
 #include "agent/suspects.h"
 #include "common/ipc.h"
 #include "common/log.h"
@@ -50,7 +53,7 @@ enum role_kind { ROLE_GATEWAY, ROLE_LEDGER, ROLE_DNS, ROLE_KIND_MAX };
 struct role {
 	struct agent *agent;
 	enum role_kind kind;
-	unsigned index; /* of a worker */
+	unsigned index, slot; /* of a worker */
 	pid_t pid;	/* 0: absent */
 	int pidfd, channel, doorbell, live_fd, journal_fd;
 	bool ready, stopping;
@@ -99,7 +102,8 @@ static int send_config(struct role *r)
 	if (fd < 0 || write(fd, a->config_text, a->config_bytes) != (ssize_t)a->config_bytes ||
 	    lseek(fd, 0, SEEK_SET) < 0)
 		return errno ? -errno : -ENOSPC;
-	return role_send(r, MSG_CONFIG, NULL, 0, &fd, 1);
+	return role_send(r, MSG_CONFIG, NULL, 0, (int[]){ fd, a->doors_lock },
+			 r->kind == ROLE_GATEWAY ? 2 : 1);
 }
 
 static int send_door(struct role *r, const struct door *d)
@@ -110,7 +114,7 @@ static int send_door(struct role *r, const struct door *d)
 static int tell_gateway(struct role *r)
 {
 	struct agent *a = r->agent;
-	struct msg_setup setup = { r->index, a->n_workers };
+	struct msg_setup setup = { r->slot, a->generation };
 	int fds[] = { r->journal_fd, a->balances_fd, r->live_fd, r->doorbell };
 	int err = role_send(r, MSG_SETUP, &setup, sizeof(setup), fds, 4);
 
@@ -144,15 +148,17 @@ static int tell_dns(struct role *r)
 static int tell_ledger(struct role *r)
 {
 	struct agent *a = r->agent;
-	struct msg_setup setup = { 0, a->n_workers };
+	struct msg_setup setup = { 0, 0 };
 	int fds[] = { a->journal_dir, a->ledger_dir, a->balances_fd, a->ledger_listener };
 	int err = role_send(r, MSG_LEDGER_SETUP, &setup, sizeof(setup), fds, 4);
 
 	err = err ? err : send_config(r);
-	for (unsigned i = 0; i <= a->n_workers && !err; i++) {
-		setup.worker = i;
-		err = role_send(r, MSG_DOORBELL, &setup, sizeof(setup),
-				i < a->n_workers ? &a->roles[i].doorbell : &a->journal_bell, 1);
+	err = err ? err
+		  : role_send(r, MSG_DOORBELL, &setup, sizeof(setup), &a->journal_bell, 1);
+	setup.generation = a->generation;
+	for (unsigned i = 0; i < a->n_workers && !err; i++) {
+		setup.worker = a->roles[i].slot;
+		err = role_send(r, MSG_DOORBELL, &setup, sizeof(setup), &a->roles[i].doorbell, 1);
 	}
 	return err;
 }
@@ -380,40 +386,29 @@ static int role_start(struct role *r)
 	return r->exit_watch.slot ? 0 : err;
 }
 
-static int open_live(struct agent *a, unsigned i)
+/* Each worker gets the next free slot; those below may still belong to workers of a former daemon. */
+static int worker_open(struct role *r)
 {
-	char name[32];
-	int fd;
+	struct agent *a = r->agent;
+	int err = slot_take(a, r->index ? r[-1].slot + 1 : 0, &r->slot, &r->live_fd);
 
-	snprintf(name, sizeof(name), "live-%u", i);
-	fd = openat(a->journal_dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0660);
-	if (fd >= 0 && (fchown(fd, a->gateway_uid, a->gid) < 0 || fchmod(fd, 0660) < 0)) {
-		close(fd);
-		return -errno;
-	}
-	return fd < 0 ? -errno : fd;
-}
-
-static int open_journal_dir(struct agent *a, unsigned i)
-{
-	char name[32];
-	int fd;
-
-	snprintf(name, sizeof(name), "w%u", i);
-	if (mkdirat(a->journal_dir, name, 0770) < 0 && errno != EEXIST)
-		return -errno;
-	fd = openat(a->journal_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd >= 0 && (fchown(fd, a->gateway_uid, a->gid) < 0 || fchmod(fd, 02770) < 0)) {
-		close(fd);
-		return -errno;
-	}
-	return fd < 0 ? -errno : fd;
+	if (err)
+		return err;
+	r->journal_fd = slot_journal(a, r->slot);
+	if (r->journal_fd < 0)
+		return r->journal_fd;
+	r->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return r->doorbell < 0 ? -errno : 0;
 }
 
 int roles_start(struct agent *a)
 {
 	int err = 0;
 
+	/* The numbers of labels are never given out twice either. */
+	a->generation = state_next_label_id(a);
+	if (!a->generation)
+		a->generation = (uint32_t)(a->loop.wall_ns / NSEC_PER_SEC);
 	a->n_roles = a->n_workers + 2;
 	a->roles = calloc(a->n_roles, sizeof(*a->roles));
 	if (!a->roles)
@@ -426,6 +421,7 @@ int roles_start(struct agent *a)
 					    : i == a->n_workers ? ROLE_LEDGER
 								: ROLE_DNS,
 				    .index = i,
+				    .slot = AGENT_SLOTS,
 				    .pidfd = -1,
 				    .channel = -1,
 				    .doorbell = -1,
@@ -433,14 +429,13 @@ int roles_start(struct agent *a)
 				    .journal_fd = -1 };
 		if (r->kind != ROLE_GATEWAY)
 			continue;
-		r->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		r->live_fd = open_live(a, i);
-		r->journal_fd = open_journal_dir(a, i);
-		if (r->doorbell < 0 || r->live_fd < 0 || r->journal_fd < 0)
-			return -EIO;
+		err = worker_open(r);
+		if (err)
+			return err;
 	}
 	for (unsigned i = 0; i < a->n_roles && !err; i++)
 		err = role_start(&a->roles[i]);
+	slots_recover(a);
 	return err;
 }
 
@@ -510,6 +505,7 @@ void roles_stop(struct agent *a)
 void roles_fini(struct agent *a)
 {
 	loop_untimer(&a->loop, &a->stop_timer);
+	slots_fini(a);
 	for (unsigned i = 0; i < a->n_roles && a->roles; i++) {
 		struct role *r = &a->roles[i];
 
@@ -573,6 +569,24 @@ void roles_send_label(struct agent *a, const struct sandbox *sb)
 void roles_send_unlabel(struct agent *a, const struct sandbox *sb)
 {
 	each_worker(a, tell_unlabel, &sb->info);
+}
+
+bool roles_has_slot(const struct agent *a, unsigned slot)
+{
+	for (unsigned i = 0; i < a->n_workers && a->roles; i++)
+		if (a->roles[i].slot == slot)
+			return true;
+	return false;
+}
+
+void roles_send_left(struct agent *a, int live_fd)
+{
+	unsigned i = 0;
+
+	while (i < a->n_workers && !a->roles[i].ready)
+		i++;
+	if (i < a->n_workers)
+		role_send_result(&a->roles[i], role_send(&a->roles[i], MSG_LIVE_LEFT, NULL, 0, &live_fd, 1));
 }
 
 void roles_send_door(struct agent *a, const struct door *d)

@@ -24,6 +24,10 @@ void roles_send_label(struct agent *a, const struct sandbox *sb);
 void roles_send_unlabel(struct agent *a, const struct sandbox *sb);
 void roles_send_door(struct agent *a, const struct door *d);
 void roles_send_door_close(struct agent *a, const struct door *d);
+/* The live slots of a dead worker, for any that is ready. */
+void roles_send_left(struct agent *a, int live_fd);
+/* True for the slots of this daemon's workers. */
+bool roles_has_slot(const struct agent *a, unsigned slot);
 /* The rules in force, with their keys. */
 void roles_send_rules(struct agent *a);
 /* A provider's name, to the workers and to the DNS role. */

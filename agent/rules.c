@@ -417,6 +417,8 @@ int rules_reload(struct agent *a)
 		set_free(set);
 		str_copy(r->error, sizeof(r->error), str_of(why));
 		agent_event(a, LOG_ERR, "policy_refused", NULL, "%s", why);
+		if (!r->current)
+			roles_send_rules(a);
 		return err;
 	}
 	set_free(r->next);
@@ -496,6 +498,17 @@ static int send_key(int channel, const struct key *k)
 	return ipc_send_wait(channel, MSG_KEY, 0, &msg, sizeof(msg), &fd, 1, SEND_TIMEOUT_MS);
 }
 
+/* So that the refusal of a request can tell it too. */
+static int send_why_none(const struct agent *a, int channel)
+{
+	struct msg_result result = { .err = -EINVAL };
+
+	if (!rules_error(a)[0])
+		return 0;
+	str_copy(result.text, sizeof(result.text), str_of(rules_error(a)));
+	return ipc_send_wait(channel, MSG_NO_RULES, 0, &result, sizeof(result), NULL, 0, SEND_TIMEOUT_MS);
+}
+
 int rules_send(struct agent *a, int channel)
 {
 	const struct rule_set *set = a->rules ? a->rules->current : NULL;
@@ -504,7 +517,7 @@ int rules_send(struct agent *a, int channel)
 	int err;
 
 	if (!set)
-		return 0;
+		return send_why_none(a, channel);
 	msg.generation = set->generation;
 	policy = reopen(set->policy_fd);
 	prices = reopen(set->prices_fd);

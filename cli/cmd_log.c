@@ -31,7 +31,7 @@ const struct cli_option log_options[] = {
 	{ "until", 0, CLI_TIME, CLI_AT(log_args, until_ns), "TIME", NULL, "up to then" },
 	{ "outcome", 'o', CLI_TEXT, CLI_AT(log_args, outcome), "OUTCOME", NULL,
 	  "those that ended so: ok, denied_quota ..." },
-	{ "tag", 't', CLI_TEXT, CLI_AT(log_args, tag), "TAG", NULL, "of cgroups with this tag" },
+	{ "tag", 't', CLI_TAG, CLI_AT(log_args, tag), "TAG", NULL, "of cgroups with this tag" },
 	{ "cgroup", 'c', CLI_TEXT, CLI_AT(log_args, cgroup), "PATH", NULL, "of this cgroup" },
 	{ "model", 'm', CLI_TEXT, CLI_AT(log_args, model), "MODEL", NULL,
 	  "that asked for this model" },

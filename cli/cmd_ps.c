@@ -12,7 +12,7 @@ struct ps_args {
 	bool quiet;
 };
 const struct cli_option ps_options[] = {
-	{ "tag", 't', CLI_TEXT, CLI_AT(ps_args, tag), "TAG", NULL, "those with this tag only" },
+	{ "tag", 't', CLI_TAG, CLI_AT(ps_args, tag), "TAG", NULL, "those with this tag only" },
 	{ "quiet", 'q', CLI_FLAG, CLI_AT(ps_args, quiet), NULL, NULL,
 	  "cgroups only, one in each line" },
 	CLI_OPTION_CSV(ps_args),

@@ -69,8 +69,11 @@ static void status_human(const struct msg_status *s)
 	snprintf(text, sizeof(text), s->ledger_pid ? "pid %u" : "does not run", s->ledger_pid);
 	field_state("ledger", s->ledger_pid != 0, text);
 	printf("%-15s%u\n", "sandboxes", s->n_sandboxes);
-	snprintf(text, sizeof(text), "%.500s, generation %llu", s->policy_path,
-		 (unsigned long long)s->policy_generation);
+	if (s->policy_generation)
+		snprintf(text, sizeof(text), "%.500s, generation %llu", s->policy_path,
+			 (unsigned long long)s->policy_generation);
+	else
+		snprintf(text, sizeof(text), "%s", "none in force, every request is refused: mend the file, it is taken at once");
 	field_state("policy", !s->policy_error[0], text);
 	if (s->policy_error[0])
 		field_state("", false, s->policy_error);

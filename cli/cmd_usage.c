@@ -22,7 +22,7 @@ const struct cli_option usage_options[] = {
 	{ "since", 's', CLI_TIME, CLI_AT(usage_args, since_ns), "TIME", NULL,
 	  "from then on: 2h, 7d, today, 2026-01-31" },
 	{ "until", 0, CLI_TIME, CLI_AT(usage_args, until_ns), "TIME", NULL, "up to then" },
-	{ "tag", 't', CLI_TEXT, CLI_AT(usage_args, tag), "TAG", NULL, "of cgroups with this tag" },
+	{ "tag", 't', CLI_TAG, CLI_AT(usage_args, tag), "TAG", NULL, "of cgroups with this tag" },
 	{ "cgroup", 'c', CLI_TEXT, CLI_AT(usage_args, cgroup), "PATH", NULL, "of this cgroup" },
 	{ "limit", 'n', CLI_NUMBER, CLI_AT(usage_args, limit), "ROWS", NULL,
 	  "so many rows at most" },

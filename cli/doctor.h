@@ -25,5 +25,7 @@ void doctor_say(struct doctor *d, enum finding f, const char *what, const char *
 void doctor_host(
 	struct doctor *d); /* kernel, cgroups, BPF, namespaces, clock, users, certificates */
 void doctor_files(struct doctor *d);  /* configuration (loads it), policy, keys, directories */
+struct policy;
+void doctor_providers(struct doctor *d, const struct policy *p); /* are asked for a connection */
 void doctor_daemon(struct doctor *d); /* is asked, and tried from end to end */
 void doctor_doors(struct doctor *d);  /* the ports, with a daemon or without */

@@ -53,7 +53,11 @@ static void check_status(struct doctor *d)
 	if (s->events_lost)
 		doctor_say(d, FIND_WARN, "events", "%llu were lost: the disk may be slow or full",
 			   (unsigned long long)s->events_lost);
-	if (s->policy_error[0])
+	if (s->policy_error[0] && !s->policy_generation)
+		doctor_say(d, FIND_FAIL, "policy",
+			   "none is in force, so every request is refused: %s; mend the file, it is taken at once",
+			   s->policy_error);
+	else if (s->policy_error[0])
 		doctor_say(d, FIND_FAIL, "policy",
 			   "the newest file is not in force, generation %llu is: %s",
 			   (unsigned long long)s->policy_generation, s->policy_error);

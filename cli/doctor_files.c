@@ -157,6 +157,7 @@ static void check_policy(struct doctor *d, struct policy_diags *diags)
 	}
 	for (unsigned i = 0; i < policy_n_providers(p); i++)
 		check_key(d, policy_provider(p, i));
+	doctor_providers(d, p);
 	policy_free(p);
 }
 

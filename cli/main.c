@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one program: two tables say who goes on, a role of the daemon or a command (commands.c). */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -29,16 +28,17 @@ static const char *command_of_option(const char *word)
 	return word;
 }
 
-/* `sallyport --config FILE COMMAND` means the same as with the option behind the command. */
-static void leading_config(int *argc, char ***argv)
+/* `sallyport --config FILE COMMAND` or `--config=FILE`: the option goes behind the command, where it is read. */
+static void leading_config(int argc, char **argv)
 {
-	char **a = *argv;
+	int words = argc > 1 && !strncmp(argv[1], "--config=", 9) ? 1 : 2;
+	char *command;
 
-	if (*argc < 4 || strcmp(a[1], "--config") != 0 || setenv("SALLYPORT_CONFIG", a[2], 1))
+	if (argc <= 1 + words || (words == 2 && strcmp(argv[1], "--config") != 0))
 		return;
-	a[2] = a[0];
-	*argc -= 2;
-	*argv += 2;
+	command = argv[1 + words];
+	memmove(argv + 2, argv + 1, (size_t)words * sizeof(*argv));
+	argv[1] = command;
 }
 
 int main(int argc, char **argv)
@@ -46,7 +46,7 @@ int main(int argc, char **argv)
 	const struct command *c;
 	int code;
 
-	leading_config(&argc, &argv);
+	leading_config(argc, argv);
 	for (size_t i = 0; i < ARRAY_SIZE(roles) && argc > 1; i++) {
 		int words = roles[i].second ? 2 : 1;
 
@@ -61,6 +61,8 @@ int main(int argc, char **argv)
 		command_help_all();
 		return EXIT_USAGE;
 	}
+	if (!strncmp(argv[1], "--config", 8))
+		return cli_fail(EXIT_USAGE, "a command is missing: sallyport --config FILE COMMAND");
 	c = command_find(command_of_option(argv[1]));
 	if (!c)
 		return command_unknown(argv[1]);

@@ -99,6 +99,21 @@ static int set_word(const struct cli_option *o, const char *value, const char **
 	return EXIT_USAGE;
 }
 
+/* One filter of a command; it lives as long as the process. */
+static int set_tag(const struct cli_option *o, const char *value, const char **ret)
+{
+	static char text[4 + 64 + 1];
+	const char *name = strncmp(value, "tag:", 4) ? value : value + 4;
+	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	if (name[n] || n < 1 || n > 64 || name[0] < 'a')
+		return cli_fail(EXIT_USAGE, "--%s takes a tag like tag:pr-bot; %s is none", o->name,
+				log_quote(str_of(value)));
+	snprintf(text, sizeof(text), "tag:%s", name);
+	*ret = text;
+	return -1;
+}
+
 static int set_number(const struct cli_option *o, const char *value, int64_t *ret)
 {
 	char *end;
@@ -139,6 +154,8 @@ static int option_set(const struct cli_option *o, const char *value, void *into)
 		return -1;
 	case CLI_WORD:
 		return set_word(o, value, (const char **)(void *)at);
+	case CLI_TAG:
+		return set_tag(o, value, (const char **)(void *)at);
 	case CLI_LIST:
 		list = (struct cli_list *)(void *)at;
 		if (list->n == CLI_LIST_MAX)

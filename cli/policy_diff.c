@@ -17,6 +17,8 @@
 #define SOURCES_MAX 4096u
 #define MODELS_MAX  4096u
 #define MODEL_BYTES 512
+/* What is kept of a pattern that is lost: so many names are told. */
+#define REST_MAX    4
 
 struct words {
 	char (*items)[MODEL_BYTES];
@@ -154,6 +156,50 @@ static void put(struct diff *d, const char *source, const char *change, const ch
 	table_text(&d->table, str_of(detail));
 }
 
+static bool patterns_meet(const char *a, const char *b)
+{
+	struct arena arena = { .max = 1u << 20 };
+	struct glob ga, gb;
+	bool meet = !glob_compile(&ga, str_of(a), &arena) && !glob_compile(&gb, str_of(b), &arena) &&
+		    glob_overlaps(&ga, &gb);
+
+	arena_fini(&arena);
+	return meet;
+}
+
+/*
+ * What a row about a pattern does not mean: "keeps anthropic/claude-sonnet-*; " of one that is lost, "had …" of one
+ * that is gained: what of it `other` allows. Names that a pattern before them covers are left out.
+ */
+static void say_rest(const struct diff *d, const struct policy_identity *who, const struct policy *other,
+		     const char *pattern, const char *verb, char *ret, size_t size)
+{
+	const char *listed[REST_MAX];
+	unsigned n = 0;
+	size_t at = 0;
+
+	ret[0] = '\0';
+	for (unsigned i = 0; i < 2 * d->models.n && at < size; i++) {
+		/* Patterns in the first pass, then names. */
+		const char *model = d->models.items[i % d->models.n];
+		struct policy_verdict v;
+		bool covered = strpbrk(model, "*?") ? i >= d->models.n : i < d->models.n;
+
+		for (unsigned k = 0; k < n && !covered; k++)
+			covered = pattern_matches(str_of(listed[k]), model);
+		if (covered || !patterns_meet(pattern, model) || !allowed(other, who, str_of(model), &v))
+			continue;
+		if (n == REST_MAX) {
+			at += (size_t)snprintf(ret + at, size - at, ", …");
+			break;
+		}
+		at += (size_t)snprintf(ret + at, size - at, "%s%s", n ? ", " : verb, model);
+		listed[n++] = model;
+	}
+	if (n && at < size)
+		snprintf(ret + at, size - at, "; ");
+}
+
 static void put_model(struct diff *d, const char *source, const char *change, const char *model,
 		      const char *detail)
 {
@@ -170,10 +216,15 @@ static void diff_model(struct diff *d, const char *source, const struct policy_i
 	char old_buckets[2048], new_buckets[2048], detail[4200];
 
 	if (before != after) {
-		put_model(d, source, after ? "gains" : "loses", model,
-			  after	      ? b.rule
-			  : b.rule[0] ? b.rule
-				      : a.rule);
+		size_t at = 0;
+
+		if (strpbrk(model, "*?")) {
+			say_rest(d, who, after ? d->old : d->new, model, after ? "had " : "keeps ", detail,
+				 sizeof(detail) - POLICY_RULE_BYTES);
+			at = strlen(detail);
+		}
+		snprintf(detail + at, sizeof(detail) - at, "%s", after || b.rule[0] ? b.rule : a.rule);
+		put_model(d, source, after ? "gains" : "loses", model, detail);
 		return;
 	}
 	if (!before)

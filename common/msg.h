@@ -19,7 +19,7 @@
 enum msg_type {
 	/* agent -> gateway worker, in this order at start: SETUP, CONFIG, RULES (with KEYs), LABELs, DOORs */
 	MSG_SETUP = 1,   /* struct msg_setup + fds: journal directory, balances, live slots, doorbell */
-	MSG_CONFIG,      /* fd: text of the configuration */
+	MSG_CONFIG,      /* fds: text of the configuration; for a worker also the doors' lock */
 	MSG_RULES,       /* struct msg_rules + fds: policy text, prices text (may be empty) */
 	MSG_KEY,         /* struct msg_key + fd: the key's bytes; belongs to the next COMMIT */
 	MSG_COMMIT,      /* struct msg_rules: swap to the RULES and KEYs just sent */
@@ -31,6 +31,8 @@ enum msg_type {
 	MSG_CA,          /* fds: the CA's certificates (PEM, the one that signs first), its private key (PEM) */
 	MSG_NAME,        /* struct msg_name: a provider's name; also to the DNS role */
 	MSG_SOCKET,      /* struct msg_socket + fd: what SOCKET_WANTED asked for; without fd `err` says why not */
+	MSG_NO_RULES,    /* struct msg_result: no policy is in force, and why */
+	MSG_LIVE_LEFT,   /* fd: live slots of a worker that died with a former agent, to be recorded */
 
 	/* gateway worker -> agent */
 	MSG_READY = 32,  /* no payload: doors are served */
@@ -70,9 +72,12 @@ enum msg_type {
 	MSG_END,         /* no payload */
 };
 
+/* A file of live slots of this size holds no running request: gateway/live.c. */
+#define LIVE_EMPTY_BYTES 64
+
 struct msg_setup {
-	uint32_t worker; /* 0..n_workers-1; the agent's own journal is number n_workers */
-	uint32_t n_workers;
+	uint32_t worker;     /* its slot: no other worker has it, of this agent or a former one */
+	uint32_t generation; /* of the agent that started it; in the journal's name; 0: the agent's own journal */
 };
 
 struct msg_rules {

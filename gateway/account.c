@@ -20,6 +20,8 @@
 #define OTHER_BYTES_PER_TOKEN 5
 /* What a model may answer when neither the request nor the price table says. */
 #define OUTPUT_TOKENS_DEFAULT 32000
+/* Rationale: nobody has a quota for it, and its price still fits. */
+#define ESTIMATE_MAX 1000000000000LL
 /* Bytes on the wire for each token of an answer whose provider told no usage: events, or plain JSON. */
 #define STREAM_BYTES_PER_TOKEN 150
 #define JSON_BYTES_PER_TOKEN   5
@@ -268,13 +270,13 @@ static int64_t estimate_input(const struct request *r)
 	uint64_t others = f->body_bytes > strings ? f->body_bytes - strings : 0;
 
 	return (int64_t)(f->text_bytes / BYTES_PER_TOKEN + f->blob_bytes / BLOB_BYTES_PER_TOKEN +
-			 others / OTHER_BYTES_PER_TOKEN) +
+			 others / OTHER_BYTES_PER_TOKEN + f->token_ids) +
 	       1;
 }
 
 static int64_t estimate_output(const struct request *r)
 {
-	int64_t n = r->facts->max_output;
+	int64_t n = r->facts->max_output, all;
 
 	if (r->route.kind != ROUTE_MODEL)
 		return 0;
@@ -282,7 +284,9 @@ static int64_t estimate_output(const struct request *r)
 		n = r->priced && r->price.max_output_tokens ? r->price.max_output_tokens : OUTPUT_TOKENS_DEFAULT;
 	if (r->priced && r->price.max_output_tokens)
 		n = MIN(n, r->price.max_output_tokens);
-	return n;
+	if (__builtin_mul_overflow(n, r->facts->answers, &all))
+		return ESTIMATE_MAX;
+	return MIN(all, ESTIMATE_MAX);
 }
 
 static bool has_dollar_quota(const struct request *r, const struct policy_charge *charges, unsigned n)
@@ -630,6 +634,38 @@ static void recover_one(void *arg, struct live_slot *s)
 void account_recover(struct gateway *gw)
 {
 	live_recover(gw->live, recover_one, gw);
+}
+
+struct left {
+	struct gateway *gw;
+	struct live *live;
+};
+
+static void recover_left(void *arg, struct live_slot *s)
+{
+	struct left *left = arg;
+	int err = slot_record(left->gw, s);
+
+	if (s->hold.op)
+		balances_settle(left->gw->balances, &s->hold, s->real);
+	/* Without room for the record it stays, and comes again. */
+	if (!err)
+		live_end(left->live, s);
+}
+
+void account_recover_left(struct gateway *gw, int fd)
+{
+	struct left left = { .gw = gw };
+	int err = live_open(fd, 0, &left.live);
+
+	if (err) {
+		log_limited(LOG_ERR, "the running requests of a dead worker cannot be read: %s; they may be of another version",
+			    errno_text(err));
+		return;
+	}
+	live_recover(left.live, recover_left, &left);
+	live_retire(left.live);
+	live_close(left.live);
 }
 
 /* ------------------------------------------------------------------ events */

@@ -16,6 +16,10 @@
 #define OUT_MAX_BYTES (OUT_HIGH_BYTES + 4 * SCRATCH_BYTES)
 /* Rationale: a client that takes nothing for so long will not come back. */
 #define WRITE_STALL_NS (300 * NSEC_PER_SEC)
+/* Rationale: enough for a burst to be answered; FILES_RESERVE has room for them. More are closed without a word. */
+#define REFUSED_MAX 64
+/* A client that connects in order to ask has its head ready. */
+#define REFUSED_HEAD_NS (2 * NSEC_PER_SEC)
 /* How long a closed connection waits for the client to read the last bytes. */
 #define LINGER_NS (2 * NSEC_PER_SEC)
 
@@ -69,6 +73,44 @@ void conn_read_stamp(struct conn *c)
 	}
 }
 
+/* Those that wait for a request, and have nothing left to send, are given up first. */
+static void conn_set_idle(struct conn *c)
+{
+	if ((c->state == CONN_IDLE || c->state == CONN_HEAD) && !c->close_after && !c->refused && !buf_len(&c->out))
+		share_idle_add(c->share, &c->idle);
+	else
+		share_idle_remove(c->share, &c->idle);
+}
+
+/* Room for one more of its sandbox, if need be in the place of one that waits. */
+static bool conn_fits(const struct conn *c)
+{
+	struct gateway *gw = c->gw;
+	struct share *victim;
+
+	if (share_fits(c->share->n_conns, gw->config->client.max_connections, gw->n_conns))
+		return true;
+	victim = share_victim(&gw->shares, c->share);
+	if (!victim)
+		return false;
+	conn_close(container_of(victim->oldest, struct conn, idle));
+	return true;
+}
+
+/* Its first request is answered with the refusal, in its format. */
+static void conn_refuse(struct conn *c)
+{
+	log_limited(LOG_WARN, "a sandbox has its share of connections cgroup_id=%llu connections=%u of=%u",
+		    (unsigned long long)c->share->key, c->share->n_conns, c->gw->config->client.max_connections);
+	if (c->gw->n_refused >= REFUSED_MAX) {
+		conn_close(c);
+		return;
+	}
+	c->refused = true;
+	c->gw->n_refused++;
+	conn_set_deadline(c, REFUSED_HEAD_NS);
+}
+
 void conn_accept(struct gateway *gw, int fd)
 {
 	struct conn *c = calloc(1, sizeof(*c));
@@ -89,9 +131,39 @@ void conn_accept(struct gateway *gw, int fd)
 		gw->conns->prev = c;
 	gw->conns = c;
 	gw->n_conns++;
-	conn_read_stamp(c);
 	c->state = CONN_HEAD;
+	conn_read_stamp(c);
+	c->share = share_get(&gw->shares, c->stamped ? c->stamp.cgroup_id : 0);
+	if (!c->share) {
+		conn_close(c);
+		return;
+	}
+	c->share->n_conns++;
+	if (!conn_fits(c)) {
+		conn_refuse(c);
+		return;
+	}
+	conn_set_idle(c);
 	conn_set_deadline(c, gw->config->client.head_timeout_ns);
+}
+
+/* What is kept of the client's bytes counts as held, as bodies do. */
+static void conn_hold(struct conn *c, size_t n)
+{
+	c->gw->body_bytes += n - c->held;
+	c->share->bytes += n - c->held;
+	c->held = n;
+}
+
+static void conn_leave_share(struct conn *c)
+{
+	if (!c->share)
+		return;
+	conn_hold(c, 0);
+	share_idle_remove(c->share, &c->idle);
+	c->share->n_conns--;
+	c->gw->n_refused -= c->refused;
+	share_put(&c->gw->shares, TAKE_PTR(c->share));
 }
 
 void conn_close(struct conn *c)
@@ -108,6 +180,7 @@ void conn_close(struct conn *c)
 		c->req = NULL;
 		request_client_gone(r);
 	}
+	conn_leave_share(c);
 	buf_fini(&c->in);
 	buf_fini(&c->out);
 	if (c->prev)
@@ -170,6 +243,7 @@ static void conn_drained(struct conn *c)
 	if (c->state != CONN_BUSY)
 		events |= EPOLLIN;
 	loop_rewatch(&c->gw->loop, &c->watch, events);
+	conn_set_idle(c);
 	if (c->close_after && !c->req) {
 		/*
 		 * A reset would drop what the client has not read yet: end our side, read on and drop what it
@@ -255,9 +329,22 @@ static size_t conn_parse_head(struct conn *c, struct str in)
 		c->more = true;
 		return 0;
 	}
+	share_idle_remove(c->share, &c->idle);
 	conn_set_deadline(c, c->gw->config->client.idle_timeout_ns); /* of the body's first bytes */
 	request_head(c, &head, (struct str){ in.s, (size_t)n }, in.n > (size_t)n);
 	return (size_t)n;
+}
+
+/* A part of a head has to fit into its sandbox's share of memory, as a body has. */
+static void conn_hold_in(struct conn *c)
+{
+	struct gateway *gw = c->gw;
+
+	if (buf_len(&c->in) == c->held)
+		return;
+	conn_hold(c, buf_len(&c->in));
+	if (c->state == CONN_HEAD && !share_fits(c->share->bytes, gw->config->client.body_memory_bytes, gw->body_bytes))
+		conn_close(c);
 }
 
 /*
@@ -274,6 +361,11 @@ static void conn_pump(struct conn *c, struct str fresh)
 		return;
 	if (kept && buf_append(&c->in, fresh.s, fresh.n) < 0) {
 		request_bad_head(c, "the head is too long");
+		return;
+	}
+	/* Of a head that comes byte by byte only the end of a line is worth another look. */
+	if (kept && c->state == CONN_HEAD && fresh.n && !memchr(fresh.s, '\n', fresh.n)) {
+		conn_hold_in(c);
 		return;
 	}
 	c->pumping = true;
@@ -293,6 +385,8 @@ static void conn_pump(struct conn *c, struct str fresh)
 	c->pumping = false;
 	if (!kept && c->state != CONN_DEAD && !c->close_after && buf_append(&c->in, fresh.s, fresh.n) < 0)
 		request_bad_head(c, "the head is too long");
+	if (c->state != CONN_DEAD)
+		conn_hold_in(c);
 }
 
 void conn_request_done(struct conn *c, bool keep)
@@ -307,6 +401,7 @@ void conn_request_done(struct conn *c, bool keep)
 			conn_drained(c);
 		return;
 	}
+	conn_set_idle(c);
 	conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
 	loop_rewatch(&c->gw->loop, &c->watch, c->watch.events | EPOLLIN);
 	if (buf_len(&c->in))

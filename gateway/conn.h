@@ -29,6 +29,10 @@ struct conn {
 	bool pumping; /* in conn_pump() */
 	bool more;    /* the head in `in` is not whole */
 	bool shut;            /* our side was closed; waiting for the client's end */
+	bool refused;         /* over its share: its request gets that for an answer */
+	struct share *share;
+	struct share_idle idle;
+	uint64_t held; /* bytes of `in` that count as held */
 	struct stamp stamp;
 };
 

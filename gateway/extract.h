@@ -41,7 +41,9 @@ struct req_facts {
 	bool not_json;		 /* the body is no JSON object */
 	bool model_repeated;	 /* "model" stands there twice: parsers disagree on which counts */
 	bool model_cut;		 /* it is longer than MODEL_BYTES */
-	int64_t max_output;	 /* requested bound on output tokens, all choices; -1: none */
+	int64_t max_output;	 /* requested bound on output tokens of one answer; -1: none */
+	int64_t answers;	 /* how many may be made: choices times prompts; at least 1 */
+	uint64_t token_ids;	 /* numbers where a prompt may be given as those */
 	uint64_t body_bytes;	 /* as fed, decoded */
 	uint64_t blob_bytes;	 /* inside strings of base64 letters alone: images, files */
 	uint64_t text_bytes;	 /* inside JSON strings that are no base64 blob: for an estimate */

@@ -357,7 +357,7 @@ enum { REQ_MESSAGE = REQ_OWN, REQ_BLOCK, REQ_RESULT_CONTENT };
 static const struct pick_path req_paths[] = {
 	{ "model", PICK_TEXT, C(model), REQ_MODEL },
 	{ "stream", PICK_BOOL, C(stream), 0 },
-	{ "max_tokens", PICK_INT, C(max_a), 0 },
+	{ "max_tokens", PICK_BOUND, C(max_a), 0 },
 	{ "metadata.user_id", PICK_TEXT, C(user), 0 },
 	{ "metadata.session_id", PICK_TEXT, C(session), 0 },
 	{ "system", PICK_HASH, C(text), REQ_SYSTEM },

@@ -384,7 +384,7 @@ const struct resp_format chat_resp = {
 
 /* ---------------------------------------------------------------- requests */
 
-enum { REQ_MESSAGE = REQ_OWN, REQ_CONTENT };
+enum { REQ_MESSAGE = REQ_OWN, REQ_CONTENT, REQ_PROMPT, REQ_TOKEN };
 
 #define C(field) PICK_FIELD(struct req_common, field)
 static const struct pick_path req_paths[] = {
@@ -392,9 +392,15 @@ static const struct pick_path req_paths[] = {
 	{ "stream", PICK_BOOL, C(stream), 0 },
 	{ "stream_options", PICK_NONE, 0, 0, REQ_OPTIONS },
 	{ "stream_options.include_usage", PICK_BOOL, C(include_usage), REQ_INCLUDE },
-	{ "max_tokens", PICK_INT, C(max_a), 0 },
-	{ "max_completion_tokens", PICK_INT, C(max_b), 0 },
-	{ "n", PICK_INT, C(n), 0 },
+	{ "max_tokens", PICK_BOUND, C(max_a), 0 },
+	{ "max_completion_tokens", PICK_BOUND, C(max_b), 0 },
+	{ "n", PICK_BOUND, C(n), 0 },
+	/* Completions: several prompts, each answered n times, or the best of more; embeddings: input. */
+	{ "best_of", PICK_BOUND, C(best_of), 0 },
+	{ "prompt.*", PICK_NONE, 0, 0, REQ_PROMPT },
+	{ "prompt.*.*", PICK_NONE, 0, 0, REQ_TOKEN },
+	{ "input.*", PICK_NONE, 0, 0, REQ_TOKEN },
+	{ "input.*.*", PICK_NONE, 0, 0, REQ_TOKEN },
 	{ "prompt_cache_key", PICK_TEXT, C(cache_key), 0 },
 	{ "user", PICK_TEXT, C(user), 0 },
 	{ "session_id", PICK_TEXT, C(session), 0 },
@@ -436,6 +442,13 @@ static bool chat_req_mark(void *arg, int tag, enum scan_type type, bool leave)
 			req_result_end(tap);
 		req_message_end(tap, chat_author(c->role));
 		break;
+	case REQ_PROMPT:
+		/* An array of numbers is one prompt, one of strings or of arrays is many. */
+		c->n_prompts += leave && type != SCAN_NUMBER;
+		/* fallthrough */
+	case REQ_TOKEN:
+		tap->facts.token_ids += leave && type == SCAN_NUMBER;
+		return type == SCAN_ARRAY;
 	case REQ_CONTENT:
 		req_result_content(tap, type, leave);
 		return type != SCAN_STRING || req_mark(tap, REQ_TEXT, type, leave, &known);

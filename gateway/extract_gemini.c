@@ -533,8 +533,8 @@ enum { REQ_CONTENT = REQ_OWN, REQ_PART, REQ_RESULT, REQ_RESPONSE, REQ_FAILURE };
 #define RESULT "contents.*.parts.*.functionResponse|function_response"
 static const struct pick_path req_paths[] = {
 	{ "model", PICK_TEXT, C(model), REQ_MODEL },
-	{ CONFIG "maxOutputTokens|max_output_tokens", PICK_INT, C(max_a), 0 },
-	{ CONFIG "candidateCount|candidate_count", PICK_INT, C(n), 0 },
+	{ CONFIG "maxOutputTokens|max_output_tokens", PICK_BOUND, C(max_a), 0 },
+	{ CONFIG "candidateCount|candidate_count", PICK_BOUND, C(n), 0 },
 	{ SYSTEM ".parts.*.text", PICK_HASH, C(text), REQ_SYSTEM },
 	{ SYSTEM ".parts.text", PICK_HASH, C(text), REQ_SYSTEM },
 	{ "contents.*", PICK_NONE, 0, 0, REQ_CONTENT },

@@ -109,8 +109,9 @@ enum req_options { OPTIONS_NONE, OPTIONS_NULL, OPTIONS_EMPTY, OPTIONS_OBJECT, OP
 struct req_common {
 	char model[MODEL_BYTES + 1];
 	int8_t stream, include_usage;
-	int64_t max_a, max_b,
-		n; /* bounds on the output under their several names; number of choices */
+	int64_t max_a, max_b; /* bounds on the output under their several names */
+	int64_t n, best_of;   /* number of choices */
+	uint64_t n_prompts;   /* in an array of them */
 	char user[REQ_USER_BYTES], session[REQ_USER_BYTES], cache_key[REQ_USER_BYTES];
 	char previous[32]; /* Responses: goes on from a stored answer */
 	/* The conversation's start. */

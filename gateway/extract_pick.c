@@ -192,6 +192,20 @@ static void pick_on_key(void *arg, struct str key)
 	p->next = key.n ? pick_find(p, key) : NODE_NONE;
 }
 
+/*
+ * A name that stands twice counts as the larger number, whichever a provider takes: null next to a number is no
+ * bound at all.
+ */
+static void pick_unbound(int64_t *field, enum scan_type type)
+{
+	*field = type == SCAN_NULL && *field < 0 ? PICK_BOUND_NULL : PICK_NO_BOUND;
+}
+
+static void pick_bound(int64_t *field, int64_t value)
+{
+	*field = *field == PICK_BOUND_NULL ? PICK_NO_BOUND : MAX(*field, value);
+}
+
 /* What the scanner shall do with a value of this node. */
 static enum scan_want pick_start(struct pick *p, enum scan_type type)
 {
@@ -218,6 +232,11 @@ static enum scan_want pick_start(struct pick *p, enum scan_type type)
 	case PICK_TYPE:
 		*(int8_t *)pick_field(p) = (int8_t)type;
 		break;
+	case PICK_BOUND:
+		if (type == SCAN_NUMBER)
+			return SCAN_TEXT;
+		pick_unbound(pick_field(p), type);
+		return SCAN_SKIP;
 	case PICK_INT:
 		return type == SCAN_NUMBER ? SCAN_TEXT : SCAN_SKIP;
 	case PICK_BOOL:
@@ -297,6 +316,7 @@ static void pick_on_piece(void *arg, struct str piece)
 			scan_skip_rest(&p->scan);
 		break;
 	case PICK_INT:
+	case PICK_BOUND:
 		n = MIN(piece.n, sizeof(p->number) - 1 - p->number_len);
 		memcpy(p->number + p->number_len, piece.s, n);
 		p->number_len += (unsigned)n;
@@ -322,9 +342,15 @@ static void pick_on_end(void *arg, enum scan_type type)
 		return;
 	}
 	node = pick_node(p);
-	if (node->kind == PICK_INT && p->number_len) {
+	if ((node->kind == PICK_INT || node->kind == PICK_BOUND) && p->number_len) {
+		int64_t value;
+
 		p->number[p->number_len] = '\0';
-		*(int64_t *)pick_field(p) = pick_integer(p->number);
+		value = pick_integer(p->number);
+		if (node->kind == PICK_INT)
+			*(int64_t *)pick_field(p) = value;
+		else
+			pick_bound(pick_field(p), value);
 		p->number_len = 0;
 	}
 	if (node->tag && p->mark)

@@ -15,6 +15,8 @@
 enum pick_kind {
 	PICK_NONE,  /* only walked into or marked */
 	PICK_INT,   /* int64_t; only numbers, the fraction is dropped */
+	PICK_BOUND, /* int64_t: the largest of all numbers that stand there, for a worst case; PICK_NO_BOUND
+		       when something else stands there too, or a string, which some read as a number */
 	PICK_BOOL,  /* int8_t 0 or 1 */
 	PICK_TEXT,  /* char[size]: a string, number or word as text; null and containers leave it as
 		       it is */
@@ -45,6 +47,10 @@ struct pick_path {
 	size_t at, size; /* the field, in the struct given to pick_init() */
 	int tag;	 /* not 0: pick_mark_fn hears of it */
 };
+/* Values of a PICK_BOUND field, which starts at -1. */
+#define PICK_NO_BOUND	INT64_MAX
+#define PICK_BOUND_NULL (-2) /* only null so far: as good as absent */
+
 #define PICK_FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
 
 /* The tag of the document itself (of each element, where it is an array). */

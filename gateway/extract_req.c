@@ -14,6 +14,8 @@ static const struct req_format *const req_formats[WIRE_FORMAT_MAX] = {
 
 /* Rationale: far above any model's bound, and far from overflow when multiplied by prices. */
 #define OUTPUT_MAX 1000000000000LL
+/* Rationale: above what any provider takes; a product of two fits. */
+#define ANSWERS_MAX (1LL << 20)
 
 /* ---------------------------------------------------------------- the conversation's start */
 
@@ -296,11 +298,13 @@ static void req_session(struct req_tap *tap)
 static void req_limits(struct req_tap *tap)
 {
 	const struct req_common *c = &tap->c;
-	int64_t bound = MAX(c->max_a, c->max_b), n = c->n < 1 ? 1 : MIN(c->n, 1024);
+	int64_t bound = MAX(c->max_a, c->max_b), n = MAX(c->n, c->best_of);
 
-	if (bound > OUTPUT_MAX)
-		bound = OUTPUT_MAX;
-	tap->facts.max_output = bound < 0 ? -1 : bound * n;
+	if (bound == PICK_NO_BOUND || bound < 0)
+		bound = -1;
+	tap->facts.max_output = MIN(bound, OUTPUT_MAX);
+	n = MIN(MAX(n, 1), ANSWERS_MAX);
+	tap->facts.answers = n * (int64_t)MIN(MAX(c->n_prompts, 1ULL), (uint64_t)ANSWERS_MAX);
 }
 
 /* ---------------------------------------------------------------- the tap */
@@ -324,7 +328,8 @@ void req_tap_start(struct req_tap *tap, enum wire_format format)
 	memset(&tap->c, 0, sizeof(tap->c));
 	memset(&tap->facts, 0, sizeof(tap->facts));
 	tap->facts.max_output = -1;
-	tap->c.max_a = tap->c.max_b = tap->c.n = -1;
+	tap->facts.answers = 1;
+	tap->c.max_a = tap->c.max_b = tap->c.n = tap->c.best_of = -1;
 	tap->c.stream = tap->c.include_usage = -1;
 	tap->wire = format;
 	tap->format = format < WIRE_FORMAT_MAX ? req_formats[format] : NULL;

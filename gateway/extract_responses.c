@@ -490,7 +490,7 @@ enum { REQ_INPUT = REQ_OWN, REQ_ITEM, REQ_OUTPUT, REQ_OUTPUT_TEXT };
 static const struct pick_path req_paths[] = {
 	{ "model", PICK_TEXT, C(model), REQ_MODEL },
 	{ "stream", PICK_BOOL, C(stream), 0 },
-	{ "max_output_tokens", PICK_INT, C(max_a), 0 },
+	{ "max_output_tokens", PICK_BOUND, C(max_a), 0 },
 	{ "prompt_cache_key", PICK_TEXT, C(cache_key), 0 },
 	{ "user", PICK_TEXT, C(user), 0 },
 	{ "previous_response_id", PICK_TEXT, C(previous), 0 },

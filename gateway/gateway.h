@@ -9,6 +9,7 @@
 #include "gateway/labels.h"
 #include "gateway/live.h"
 #include "gateway/rules.h"
+#include "gateway/share.h"
 #include "gateway/upstream.h"
 #include "policy/config.h"
 
@@ -39,15 +40,19 @@ struct repeat {
 
 struct gateway {
 	struct loop loop;
-	unsigned worker, n_workers;
+	unsigned worker;
 	struct config *config;
 	struct tls_context *tls;
 	struct upstream *upstream;
 
-	int channel;
+	int channel; /* -1: the agent died, and this worker only finishes what runs */
+	bool agent_gone;
+	int doors_lock; /* held while doors are served */
 	struct watch channel_watch;
+	struct timer leave_timer;
 	struct rules *rules;   /* in force; NULL until the first commit */
 	struct rules *pending; /* RULES and KEYs of the next commit */
+	char no_rules[MSG_TEXT_BYTES]; /* why there are none: what is wrong with the file */
 	struct labels labels;
 	struct door *doors[DOORS_MAX];
 	unsigned n_doors;
@@ -67,7 +72,9 @@ struct gateway {
 	struct request *dead_requests;
 	struct request *requests_free;
 	unsigned n_conns, n_requests, n_requests_free;
-	uint64_t body_bytes; /* held request bodies, all requests */
+	unsigned n_refused; /* connections that only wait to be told so */
+	struct shares shares;
+	uint64_t body_bytes; /* held request bodies and parts of heads, all of them */
 	bool stopping;
 	/* Finished requests whose record found no room yet: they stay in shared memory and are tried again. */
 	struct live_slot **unrecorded;

@@ -46,6 +46,7 @@ enum statement {
 	ST_EVENT,
 	ST_HOUR,
 	ST_POSITION,
+	ST_FORGET,
 	ST_MAX
 };
 
@@ -73,6 +74,7 @@ static const char *const statements[ST_MAX] = {
 		    " tool_calls=tool_calls+excluded.tool_calls, unpriced=unpriced+excluded.unpriced,"
 		    " partial=partial+excluded.partial, last_ns=max(last_ns,excluded.last_ns)",
 	[ST_POSITION] = "INSERT OR REPLACE INTO journals VALUES(?1,?2,?3)",
+	[ST_FORGET] = "DELETE FROM journals WHERE name = ?1",
 };
 
 /* Strings already in the database: direct-mapped, a miss asks SQLite. */
@@ -413,6 +415,12 @@ int ledger_set_position(struct ledger *l, const char *journal, struct journal_po
 	sqlite3_bind_int64(st, 2, (int64_t)pos.segment);
 	sqlite3_bind_int64(st, 3, (int64_t)pos.offset);
 	return step(l, ST_POSITION);
+}
+
+int ledger_forget(struct ledger *l, const char *journal)
+{
+	sqlite3_bind_text(l->st[ST_FORGET], 1, journal, -1, SQLITE_STATIC);
+	return step(l, ST_FORGET);
 }
 
 int ledger_commit(struct ledger *l)

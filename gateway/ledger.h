@@ -11,8 +11,8 @@
 #include "common/journal.h"
 #include "common/record.h"
 
-/* Journals read by one ledger: the workers' and the agent's. */
-#define LEDGER_JOURNALS_MAX 66
+/* Journals read by one ledger: the agent's, the workers', and those of dead workers until they are read. */
+#define LEDGER_JOURNALS_MAX 192
 
 struct ledger;
 /* Opens (and makes or migrates) `file`, a path for SQLite. 0 or -EIO with the reason logged; -EPROTO: newer. */
@@ -28,6 +28,9 @@ int ledger_commit(struct ledger *l);
 void ledger_rollback(struct ledger *l);
 /* Where reading goes on; zero for a new journal. */
 struct journal_position ledger_position(struct ledger *l, const char *journal);
+
+/* For a journal that is gone and whose name does not come again. 0 or -EIO. */
+int ledger_forget(struct ledger *l, const char *journal);
 
 /* Removes at most `limit` requests (with calls and events) older than this; returns how many, or -EIO. */
 int ledger_purge(struct ledger *l, uint64_t before_ns, unsigned limit);

@@ -6,11 +6,17 @@
  * transaction together with the positions reached. So a crash of this role loses nothing and counts nothing
  * twice. While the database cannot be written the journals keep the records, and a file beside each journal
  * tells its worker so.
+ *
+ * A journal's directory is locked by its worker. Those that have no doorbell are of workers of a former agent, which
+ * may still finish requests: they are read from time to time, and removed once nobody holds the lock and all of it
+ * is committed.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -33,6 +39,10 @@
 #define POLL_NS    (500 * NSEC_PER_MSEC)
 #define RETRY_NS   (1 * NSEC_PER_SEC)
 #define PURGE_NS   (600 * NSEC_PER_SEC)
+/* How often journals are looked for that have no doorbell. */
+#define SCAN_NS	   (2 * NSEC_PER_SEC)
+/* Rationale: the ledger of an agent that was killed commits what it has and ends; a disk may be slow. */
+#define HAND_OVER_MS 20000
 #define BATCH_RECORDS 5000
 /* Transactions in a row before queries and the agent get their turn. */
 #define DRAIN_BATCHES 8
@@ -43,7 +53,11 @@
 struct writer {
 	struct role *role;
 	char name[JOURNAL_NAME_BYTES];
-	int dir, doorbell;
+	int dir;      /* -1: this entry is free */
+	int doorbell; /* -1: of a worker that has another agent, or none */
+	bool over;    /* its worker is gone */
+	bool at_end;  /* everything was committed, since that was known */
+	int n_read;   /* in the open transaction */
 	struct watch watch;
 	struct journal_reader *reader;
 	struct journal_position done; /* committed: where reading begins again after a failure */
@@ -64,8 +78,8 @@ static struct role {
 	int channel, journal_root, listener;
 	struct watch channel_watch, listener_watch;
 	struct writer writers[LEDGER_JOURNALS_MAX];
-	unsigned n_writers, n_workers;
-	struct timer gather, purge;
+	unsigned n_writers; /* entries ever used */
+	struct timer gather, purge, scan;
 	struct client clients[CLIENTS_MAX];
 	bool failing;
 } role;
@@ -122,7 +136,14 @@ static void role_set_failing(struct role *r, bool failing)
 	else
 		log_info("the ledger can be written again");
 	for (unsigned i = 0; i < r->n_writers; i++)
-		writer_tell(&r->writers[i], failing);
+		if (r->writers[i].reader)
+			writer_tell(&r->writers[i], failing);
+}
+
+static void writer_committed(struct writer *w)
+{
+	w->done = journal_reader_position(w->reader);
+	w->at_end = !w->n_read;
 }
 
 /* One transaction over all journals; returns the number of records, or -EIO with everything undone. */
@@ -131,22 +152,25 @@ static int role_transaction(struct role *r)
 	int total = 0, err = ledger_begin(r->ledger);
 
 	for (unsigned i = 0; i < r->n_writers && !err; i++) {
-		int n = writer_read(&r->writers[i], BATCH_RECORDS);
+		struct writer *w = &r->writers[i];
 
-		if (n < 0)
-			err = n;
+		w->n_read = w->reader ? writer_read(w, BATCH_RECORDS) : 0;
+		if (w->n_read < 0)
+			err = w->n_read;
 		else
-			total += n;
+			total += w->n_read;
 	}
 	if (!err)
 		err = ledger_commit(r->ledger);
 	for (unsigned i = 0; i < r->n_writers && !err; i++)
-		r->writers[i].done = journal_reader_position(r->writers[i].reader);
+		if (r->writers[i].reader)
+			writer_committed(&r->writers[i]);
 	if (!err)
 		return total;
 	ledger_rollback(r->ledger);
 	for (unsigned i = 0; i < r->n_writers; i++)
-		writer_open(&r->writers[i]);
+		if (r->writers[i].reader)
+			writer_open(&r->writers[i]);
 	return err;
 }
 
@@ -162,7 +186,8 @@ static int role_drain(struct role *r)
 	}
 	role_set_failing(r, n < 0);
 	for (unsigned i = 0; i < r->n_writers; i++)
-		journal_reader_trim(r->writers[i].reader, r->writers[i].done);
+		if (r->writers[i].reader)
+			journal_reader_trim(r->writers[i].reader, r->writers[i].done);
 	return n < 0 ? n : n >= BATCH_RECORDS;
 }
 
@@ -173,7 +198,8 @@ static void on_gather(void *arg)
 
 	loop_timer(&r->loop, &r->gather, r->loop.now_ns + (n < 0 ? RETRY_NS : n ? 0 : POLL_NS), on_gather, r);
 	for (unsigned i = 0; i < r->n_writers; i++)
-		loop_rewatch(&r->loop, &r->writers[i].watch, EPOLLIN);
+		if (r->writers[i].doorbell >= 0)
+			loop_rewatch(&r->loop, &r->writers[i].watch, EPOLLIN);
 }
 
 /* Not read again until the group is committed: the doorbells of that time are one. */
@@ -198,6 +224,103 @@ static void on_purge(void *arg)
 	if (r->config->ledger.retention_ns && r->loop.wall_ns > r->config->ledger.retention_ns)
 		n = ledger_purge(r->ledger, r->loop.wall_ns - r->config->ledger.retention_ns, BATCH_RECORDS);
 	loop_timer(&r->loop, &r->purge, r->loop.now_ns + (n >= BATCH_RECORDS ? RETRY_NS : PURGE_NS), on_purge, r);
+}
+
+/* ------------------------------------------------------------------ journals come and go */
+
+/* The journal of this name, opened if it is not; NULL: it cannot be read, or there are too many for now. */
+static struct writer *writer_get(struct role *r, const char *name)
+{
+	struct writer *w = NULL;
+
+	for (unsigned i = 0; i < r->n_writers; i++) {
+		if (r->writers[i].dir >= 0 && !strcmp(r->writers[i].name, name))
+			return &r->writers[i];
+		if (r->writers[i].dir < 0)
+			w = &r->writers[i];
+	}
+	if (!w && r->n_writers == LEDGER_JOURNALS_MAX)
+		return NULL;
+	w = w ? w : &r->writers[r->n_writers];
+	*w = (struct writer){ .role = r, .doorbell = -1 };
+	if (!str_copy(w->name, sizeof(w->name), str_of(name)))
+		return NULL;
+	w->dir = openat(r->journal_root, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	w->done = ledger_position(r->ledger, w->name);
+	if (w->dir < 0 || writer_open(w) < 0) {
+		log_err("a journal cannot be read journal=%s why=\"%s\"", w->name, errno_text(errno));
+		if (w->dir >= 0)
+			close(TAKE_FD(w->dir));
+		return NULL;
+	}
+	/* An earlier life of this role may have ended in the middle of a failure. */
+	writer_tell(w, r->failing);
+	r->n_writers = MAX(r->n_writers, (unsigned)(w - r->writers) + 1);
+	return w;
+}
+
+typedef void (*name_fn)(void *arg, const char *name);
+
+static void each_name(int dirfd, name_fn fn, void *arg)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+
+	if (!dir && fd >= 0)
+		close(fd);
+	while (dir && (e = readdir(dir)))
+		fn(arg, e->d_name);
+	if (dir)
+		closedir(dir);
+}
+
+static void remove_file(void *arg, const char *name)
+{
+	if (strcmp(name, ".") && strcmp(name, ".."))
+		unlinkat(*(int *)arg, name, 0);
+}
+
+/* The files first: while the position is there, nothing is counted twice. */
+static void writer_remove(struct writer *w)
+{
+	struct role *r = w->role;
+
+	each_name(w->dir, remove_file, &w->dir);
+	if (unlinkat(r->journal_root, w->name, AT_REMOVEDIR) < 0 || ledger_forget(r->ledger, w->name) < 0) {
+		log_limited(LOG_WARN, "a journal that is read cannot be removed journal=%s why=\"%s\"", w->name,
+			    errno_text(errno));
+		return;
+	}
+	log_debug("a dead worker's journal is read and removed journal=%s", w->name);
+	journal_reader_close(TAKE_PTR(w->reader));
+	close(TAKE_FD(w->dir));
+}
+
+static void journal_seen(void *arg, const char *name)
+{
+	if (name[0] == 'w')
+		writer_get(arg, name);
+}
+
+static void on_scan(void *arg)
+{
+	struct role *r = arg;
+
+	each_name(r->journal_root, journal_seen, r);
+	for (unsigned i = 0; i < r->n_writers; i++) {
+		struct writer *w = &r->writers[i];
+
+		if (w->dir < 0 || w->doorbell >= 0 || w->name[0] != 'w')
+			continue;
+		if (w->over && w->at_end)
+			writer_remove(w);
+		else if (!w->over && flock(w->dir, LOCK_EX | LOCK_NB) == 0) {
+			w->over = true;
+			w->at_end = false; /* it may have written since */
+		}
+	}
+	loop_timer(&r->loop, &r->scan, r->loop.now_ns + SCAN_NS, on_scan, r);
 }
 
 /* ------------------------------------------------------------------ queries */
@@ -329,25 +452,16 @@ static void on_msg_doorbell(void *arg, struct ipc_message *m)
 {
 	struct role *r = arg;
 	const struct msg_setup *setup = (const void *)m->payload;
-	struct writer *w = &r->writers[r->n_writers];
+	char name[JOURNAL_NAME_BYTES] = "agent";
+	struct writer *w;
 
-	if (r->n_writers == LEDGER_JOURNALS_MAX)
+	if (setup->generation)
+		snprintf(name, sizeof(name), "w%u.%u", setup->worker, setup->generation);
+	w = writer_get(r, name);
+	if (!w || w->doorbell >= 0)
 		return;
-	*w = (struct writer){ .role = r, .doorbell = TAKE_FD(m->fds[0]) };
-	if (setup->worker == setup->n_workers)
-		str_copy(w->name, sizeof(w->name), STR("agent"));
-	else
-		snprintf(w->name, sizeof(w->name), "w%u", setup->worker);
-	w->dir = openat(r->journal_root, w->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	w->done = ledger_position(r->ledger, w->name);
-	if (w->dir < 0 || writer_open(w) < 0) {
-		log_err("a journal cannot be read journal=%s why=\"%s\"", w->name, errno_text(errno));
-		return;
-	}
-	/* An earlier life of this role may have ended in the middle of a failure. */
-	writer_tell(w, r->failing);
+	w->doorbell = TAKE_FD(m->fds[0]);
 	loop_watch(&r->loop, &w->watch, w->doorbell, EPOLLIN, on_doorbell, w);
-	r->n_writers++;
 	loop_timer(&r->loop, &r->gather, r->loop.now_ns + GATHER_NS, on_gather, r);
 }
 
@@ -391,7 +505,7 @@ static const int allowed_syscalls[] = {
 	SYS_faccessat2, SYS_fcntl, SYS_getcwd, SYS_fchown, SYS_fchmod,
 	SYS_ioctl, SYS_uname, SYS_sysinfo, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_restart_syscall,
 	SYS_exit, SYS_exit_group, SYS_statx, SYS_readlinkat, SYS_utimensat, SYS_prlimit64, SYS_sched_yield, SYS_rseq,
-	SYS_set_robust_list, SYS_tgkill, SYS_shutdown, SYS_sigaltstack,
+	SYS_set_robust_list, SYS_tgkill, SYS_shutdown, SYS_sigaltstack, SYS_flock,
 #ifdef SYS_open
 	SYS_open, SYS_stat, SYS_lstat, SYS_access, SYS_unlink, SYS_readlink,
 #endif
@@ -410,6 +524,23 @@ static void become_ledger(struct role *r, int config_fd)
 	log_level_parse(r->config->log_level.s, &level);
 	log_init("ledger", level);
 	isolate_user(isolate_user_id(r->config->users.ledger.s), isolate_group_id(r->config->users.group.s));
+}
+
+/*
+ * One ledger for one database: two would read the same records. That of an agent that was killed ends by itself.
+ * The lock is held until this process ends.
+ */
+static void wait_for_hand_over(void)
+{
+	int fd = open("ledger.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0640);
+
+	if (fd < 0)
+		die("state_dir/ledger/ledger.lock cannot be made: %s", errno_text(errno));
+	for (int waited = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited += 50) {
+		if (waited >= HAND_OVER_MS)
+			die("the ledger role of a former daemon does not end; see what keeps it (ps, the disk) and kill it");
+		usleep(50000);
+	}
 }
 
 int ledger_main(int argc, char **argv)
@@ -431,10 +562,12 @@ int ledger_main(int argc, char **argv)
 	become_ledger(r, config.fds[0]);
 	ipc_message_fini(&config);
 	umask(0027);
-	r->n_workers = ((const struct msg_setup *)(const void *)setup.payload)->n_workers;
 	r->journal_root = TAKE_FD(setup.fds[0]);
 	r->listener = TAKE_FD(setup.fds[3]);
-	if (fchdir(setup.fds[1]) < 0 || ledger_open("ledger.db", &r->ledger) < 0)
+	if (fchdir(setup.fds[1]) < 0)
+		die("state_dir/ledger cannot be used: %s", errno_text(errno));
+	wait_for_hand_over();
+	if (ledger_open("ledger.db", &r->ledger) < 0)
 		die("the ledger cannot be opened in state_dir/ledger; see the line above");
 	if (balances_open(setup.fds[2], 63, &r->balances) < 0)
 		die("the quota balances cannot be opened; state_dir/balances may be of another version");
@@ -445,6 +578,7 @@ int ledger_main(int argc, char **argv)
 		die("the ledger role cannot be set up: out of memory or descriptors");
 	loop_timer(&r->loop, &r->gather, r->loop.now_ns, on_gather, r);
 	loop_timer(&r->loop, &r->purge, r->loop.now_ns + PURGE_NS, on_purge, r);
+	loop_timer(&r->loop, &r->scan, r->loop.now_ns, on_scan, r);
 	isolate_syscalls(allowed_syscalls, ARRAY_SIZE(allowed_syscalls));
 	ipc_send_wait(r->channel, MSG_READY, 0, NULL, 0, NULL, 0, 1000);
 	loop_run(&r->loop);

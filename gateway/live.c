@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "common/base.h"
+#include "common/msg.h"
 
 #define LIVE_MAGIC 0x534c495645303033ULL /* "SLIVE003" */
 
@@ -21,7 +22,7 @@ struct live_file {
 	struct live_slot slot[];
 };
 
-_Static_assert(sizeof(struct live_file) == 64, "the head of a file that outlives its writer");
+_Static_assert(sizeof(struct live_file) == LIVE_EMPTY_BYTES, "the head of a file that outlives its writer");
 
 /* Slots whose place on the disk is taken at once: touching a page that has none would be a SIGBUS when it is full. */
 #define LIVE_CHUNK 64
@@ -116,6 +117,16 @@ void live_close(struct live *l)
 	munmap(l->file, l->bytes);
 	close(l->fd);
 	free(l);
+}
+
+void live_retire(struct live *l)
+{
+	for (uint32_t i = 0; i < l->file->used; i++)
+		if (l->file->slot[i].state != LIVE_FREE)
+			return;
+	l->file->used = 0;
+	if (ftruncate(l->fd, sizeof(*l->file)) < 0)
+		return; /* the next start looks into it and finds nothing */
 }
 
 uint64_t *live_last_id(struct live *l)

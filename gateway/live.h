@@ -36,6 +36,9 @@ void live_end(struct live *l, struct live_slot *s);
 /* Replaces the strings of the slot's record (RQ_STRINGS of them). */
 void live_set_strings(struct live_slot *s, const struct str *strings);
 
+/* When nothing runs: gives the room of the slots back (LIVE_EMPTY_BYTES are left); no call but live_close() may follow. */
+void live_retire(struct live *l);
+
 typedef void (*live_fn)(void *arg, struct live_slot *s);
 /* Calls fn for each slot that a dead worker left running; fn ends it with live_end(). */
 void live_recover(struct live *l, live_fn fn, void *arg);

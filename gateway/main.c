@@ -22,8 +22,10 @@
 /* Accepts of one event before others get their turn. */
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE_NS (50 * NSEC_PER_MSEC)
-/* Rationale: doors, journal, resolver, idle connections to some providers. */
+/* Rationale: doors, journal, resolver, idle connections to some providers, refused ones that wait for their answer. */
 #define FILES_RESERVE 200
+/* Rationale: as long as an answer may be silent; whoever streams on for longer is cut. */
+#define LEAVE_NS (1800 * NSEC_PER_SEC)
 
 static struct gateway gateway;
 
@@ -48,7 +50,7 @@ static void accept_resume(void *arg)
 }
 
 /*
- * Too many connections or descriptors: the backlog holds the others for a moment. An exclusive watch cannot be
+ * Too few descriptors: the backlog holds the others for a moment. An exclusive watch cannot be
  * changed (epoll_ctl(2)), only taken away.
  */
 static void accept_pause(struct gateway *gw)
@@ -68,13 +70,7 @@ static void on_door(void *arg, uint32_t events)
 	(void)events;
 	for (unsigned k = 0; k < d->n_fds; k++) {
 		for (int i = 0; i < ACCEPT_BATCH; i++) {
-			int fd;
-
-			if (gw->n_conns >= gw->config->client.max_connections) {
-				accept_pause(gw);
-				return;
-			}
-			fd = accept4(d->fds[k], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+			int fd = accept4(d->fds[k], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 			if (fd >= 0) {
 				conn_accept(gw, fd);
 				continue;
@@ -201,15 +197,33 @@ static void on_msg_commit(void *arg, struct ipc_message *m)
 	send_result(gw, msg->generation, 0, "");
 }
 
-static void on_msg_stop(void *arg, struct ipc_message *m)
+/* Accepts nothing any more, and ends when what runs has ended. */
+static void gateway_stop(struct gateway *gw)
 {
-	struct gateway *gw = arg;
-
-	(void)m;
 	gw->stopping = true;
 	while (gw->n_doors)
 		door_close(gw, gw->n_doors - 1);
+	loop_untimer(&gw->loop, &gw->accept_timer);
 	conn_stop_idle(gw);
+}
+
+static void on_msg_no_rules(void *arg, struct ipc_message *m)
+{
+	struct gateway *gw = arg;
+	const struct msg_result *msg = (const void *)m->payload;
+
+	str_copy(gw->no_rules, sizeof(gw->no_rules), (struct str){ msg->text, strnlen(msg->text, sizeof(msg->text) - 1) });
+}
+
+static void on_msg_stop(void *arg, struct ipc_message *m)
+{
+	(void)m;
+	gateway_stop(arg);
+}
+
+static void on_msg_live_left(void *arg, struct ipc_message *m)
+{
+	account_recover_left(arg, m->fds[0]);
 }
 
 static const struct ipc_rule agent_rules[] = {
@@ -220,7 +234,9 @@ static const struct ipc_rule agent_rules[] = {
 	{ MSG_UNLABEL, sizeof(struct msg_sandbox), 0, 0, on_msg_unlabel },
 	{ MSG_DOOR, sizeof(struct msg_door), 1, 2, on_msg_door },
 	{ MSG_DOOR_CLOSE, sizeof(struct msg_door), 0, 0, on_msg_door_close },
+	{ MSG_NO_RULES, sizeof(struct msg_result), 0, 0, on_msg_no_rules },
 	{ MSG_STOP, 0, 0, 0, on_msg_stop },
+	{ MSG_LIVE_LEFT, 0, 1, 1, on_msg_live_left },
 };
 
 void gateway_drain_channel(struct gateway *gw)
@@ -228,15 +244,40 @@ void gateway_drain_channel(struct gateway *gw)
 	struct ipc_message m;
 	int n;
 
+	if (gw->channel < 0 || gw->agent_gone)
+		return;
 	while ((n = ipc_recv(gw->channel, &m)) > 0) {
 		if (ipc_dispatch(agent_rules, ARRAY_SIZE(agent_rules), gw, &m) < 0)
 			log_err("the agent sent a message that does not fit type=%u len=%u; are both of one version?",
 				m.head.type, m.head.len);
 		ipc_message_fini(&m);
 	}
-	/* Without the agent nobody restarts or configures this worker: a new agent starts its own. */
-	if (n == 0)
+	gw->agent_gone = n == 0; /* acted upon after the batch: a request may be in the middle of this call */
+}
+
+static void on_leave(void *arg)
+{
+	struct gateway *gw = arg;
+
+	log_warn("requests=%u still run long after the agent's death and are cut", gw->n_requests);
+	gw->loop.stop = true;
+}
+
+/*
+ * The agent died. A new one starts workers of its own, which need the doors' ports: they are closed, and then the
+ * lock that says so. What runs goes on to its end, its limits are those that it has anyway.
+ */
+static void gateway_leave(struct gateway *gw)
+{
+	loop_unwatch(&gw->loop, &gw->channel_watch);
+	close(TAKE_FD(gw->channel));
+	rules_unref(TAKE_PTR(gw->pending));
+	gateway_stop(gw);
+	close(TAKE_FD(gw->doors_lock));
+	if (loop_timer(&gw->loop, &gw->leave_timer, gw->loop.now_ns + LEAVE_NS, on_leave, gw) < 0)
 		gw->loop.stop = true;
+	if (gw->n_requests)
+		log_info("the agent is gone; what runs is finished requests=%u", gw->n_requests);
 }
 
 static void on_channel(void *arg, uint32_t events)
@@ -250,6 +291,8 @@ void gateway_report_key(struct gateway *gw, struct str provider)
 	struct msg_key msg = { 0 };
 
 	str_copy(msg.provider, sizeof(msg.provider), provider);
+	if (gw->channel < 0)
+		return;
 	if (ipc_send(gw->channel, MSG_KEY_BAD, 0, &msg, sizeof(msg), NULL, 0) < 0)
 		log_limited(LOG_WARN, "the agent could not be told of a refused key");
 }
@@ -289,6 +332,8 @@ static void after_batch(void *arg)
 {
 	struct gateway *gw = arg;
 
+	if (gw->agent_gone && gw->channel >= 0)
+		gateway_leave(gw);
 	request_reap(gw);
 	conn_reap(gw);
 	upstream_reap(gw->upstream);
@@ -324,10 +369,9 @@ static void open_shared(struct gateway *gw, const struct msg_setup *setup, int f
 	int err;
 
 	gw->worker = setup->worker;
-	gw->n_workers = setup->n_workers;
 	gw->journal_dir = TAKE_FD(fds[0]);
 	gw->doorbell = TAKE_FD(fds[3]);
-	snprintf(name, sizeof(name), "w%u", gw->worker);
+	snprintf(name, sizeof(name), "w%u.%u", gw->worker, setup->generation);
 	err = journal_open(gw->journal_dir, name, gw->config->ledger.journal_limit_bytes, &gw->journal);
 	if (err)
 		die("the journal of worker %u cannot be opened: %s; free space below state_dir", gw->worker, errno_text(err));
@@ -357,9 +401,10 @@ int gateway_main(int argc, char **argv)
 	isolate_start(ROLE_CHANNEL_FD);
 	gw->channel = ROLE_CHANNEL_FD;
 	if (ipc_expect(gw->channel, MSG_SETUP, sizeof(struct msg_setup), 4, &setup) < 0 ||
-	    ipc_expect(gw->channel, MSG_CONFIG, 0, 1, &config) < 0)
+	    ipc_expect(gw->channel, MSG_CONFIG, 0, 2, &config) < 0)
 		die("the agent's set-up did not come; this program is started by `sallyport daemon` only");
 	read_config(gw, config.fds[0]);
+	gw->doors_lock = TAKE_FD(config.fds[1]);
 	ipc_message_fini(&config);
 	log_level_parse(gw->config->log_level.s, &level);
 	log_init("gateway", level);
@@ -383,6 +428,7 @@ int gateway_main(int argc, char **argv)
 	ipc_send_wait(gw->channel, MSG_READY, 0, NULL, 0, NULL, 0, 1000);
 	loop_run(&gw->loop);
 	account_flush_repeats(gw, true);
+	live_retire(gw->live);
 	journal_close(gw->journal);
 	return 0;
 }

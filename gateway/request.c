@@ -85,6 +85,7 @@ static struct request *request_new(struct conn *c)
 	buf_init(&r->held_head, HTTP_HEAD_MAX);
 	buf_init(&r->held_text, 4 * HTTP_HEAD_MAX);
 	gw->n_requests++;
+	r->share = share_ref(c->share);
 	c->req = r;
 	return r;
 }
@@ -114,6 +115,8 @@ static void request_release(struct request *r)
 		sse_strip_fini(&r->strip);
 	rules_unref(TAKE_PTR(r->rules));
 	gw->body_bytes -= r->body_counted;
+	r->share->bytes -= r->body_counted;
+	share_put(&gw->shares, TAKE_PTR(r->share));
 	gw->n_requests--;
 	r->state = REQUEST_DONE;
 	r->next_free = gw->dead_requests;
@@ -342,10 +345,23 @@ static void request_find_session(struct request *r)
 	}
 }
 
+/* Room for `more` bytes of a body, and for other sandboxes after that. */
+static bool request_fits(const struct request *r, uint64_t more)
+{
+	const struct gateway *gw = r->gw;
+
+	return share_fits(r->share->bytes + more, gw->config->client.body_memory_bytes, gw->body_bytes + more);
+}
+
+static void deny_memory(struct request *r)
+{
+	request_deny(r, OUTCOME_OVERLOADED,
+		     "Sallyport: the gateway holds as many request bodies of this sandbox as client.body_memory allows; try again when others of its requests have ended.");
+}
+
 static bool request_bounds(struct request *r)
 {
-	struct gateway *gw = r->gw;
-	const struct config *cfg = gw->config;
+	const struct config *cfg = r->gw->config;
 	struct str coding = http_header_get(&r->head, "content-encoding");
 	enum coding c = coding.n ? coding_parse(coding) : CODING_IDENTITY;
 
@@ -353,9 +369,8 @@ static bool request_bounds(struct request *r)
 		request_deny(r, OUTCOME_TOO_LARGE,
 			     "The request's body is larger than client.body_limit (%" PRIu64 " bytes) of the gateway allows.",
 			     cfg->client.body_limit_bytes);
-	else if (gw->body_bytes + r->head.length > cfg->client.body_memory_bytes)
-		request_deny(r, OUTCOME_OVERLOADED,
-			     "The gateway holds as many request bodies as client.body_memory allows; try again.");
+	else if (!request_fits(r, r->head.length))
+		deny_memory(r);
 	else if (c == CODING_UNKNOWN)
 		request_deny(r, OUTCOME_BAD_REQUEST,
 			     "The request's content-encoding is not one of gzip, deflate, zstd, br; send it plain.");
@@ -387,6 +402,12 @@ void request_head(struct conn *c, const struct http_head *head, struct str bytes
 		deny_unattested(r);
 		return;
 	}
+	if (c->refused) {
+		r->head.keep_alive = false;
+		request_deny(r, OUTCOME_OVERLOADED,
+			     "Sallyport: this sandbox has as many connections open as the gateway gives to one (client.max_connections); close some, or try again.");
+		return;
+	}
 	request_find_session(r);
 	req_tap_start(r->tap, r->route.format);
 	if (!request_bounds(r))
@@ -410,14 +431,14 @@ static void on_decoded(void *arg, const void *data, size_t n)
 static bool request_took_body(struct request *r, struct str piece, int err)
 {
 	r->gw->body_bytes += piece.n;
+	r->share->bytes += piece.n;
 	r->body_counted += piece.n;
 	if (err == -ENOBUFS) {
 		request_deny(r, OUTCOME_TOO_LARGE,
 			     "The request's body is larger than client.body_limit (%" PRIu64 " bytes) of the gateway allows.",
 			     r->gw->config->client.body_limit_bytes);
-	} else if (err || r->gw->body_bytes > r->gw->config->client.body_memory_bytes) {
-		request_deny(r, OUTCOME_OVERLOADED,
-			     "The gateway holds as many request bodies as client.body_memory allows; try again.");
+	} else if (err || !request_fits(r, 0)) {
+		deny_memory(r);
 	} else if (!r->decoder) {
 		req_tap_feed(r->tap, piece.s, piece.n);
 		return true;
@@ -542,6 +563,10 @@ static bool request_sound(struct request *r)
 		/* answered */
 	} else if (r->route.kind == ROUTE_PROBE) {
 		answer_probe(r);
+	} else if (!r->rules && r->gw->no_rules[0]) {
+		/* The file and the place first: `why` has an end. */
+		request_deny(r, OUTCOME_OVERLOADED, "Sallyport: no policy is in force: %.150s; the operator mends it with `sallyport policy check`.",
+			     r->gw->no_rules);
 	} else if (!r->rules) {
 		request_deny(r, OUTCOME_OVERLOADED, "Sallyport: the gateway has no policy yet; try again.");
 	} else if (r->route.kind == ROUTE_MODELS) {

@@ -55,7 +55,8 @@ struct request {
 	uint64_t body_left;
 	bool body_whole;
 	struct buf body;
-	uint64_t body_counted; /* of it in gw->body_bytes */
+	uint64_t body_counted; /* of it in gw->body_bytes and the share's */
+	struct share *share;   /* whose body it is; the client may have left */
 	struct str model;      /* asked for, without a provider prefix */
 	char model_text[MODEL_BYTES];
 	char client[48];
@@ -164,7 +165,10 @@ void account_progress(struct request *r);
 /* Journal, settlement, slot. */
 void account_end(struct request *r);
 void account_tool_call(struct request *r, const struct tool_call *call);
+/* Records what an earlier life of this worker left running. */
 void account_recover(struct gateway *gw);
+/* The same for a worker that died with a former agent; the descriptor stays the caller's. */
+void account_recover_left(struct gateway *gw, int fd);
 void account_event(struct gateway *gw, const struct conn *c, const char *kind, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* True when so much room is left that an admitted request is sure to be recorded. */
 bool account_has_room(struct gateway *gw);

@@ -371,10 +371,11 @@ static void config_check(struct schema *s, const struct hujson *root, const stru
 				"the last port would be above 65535");
 	if (c->client.body_limit_bytes < 1024)
 		config_complain(s, root, "client", "body_limit", "`body_limit` is below 1KiB");
-	if (c->client.body_memory_bytes < c->client.body_limit_bytes)
+	/* One sandbox never gets all of it: gateway/share.h. */
+	if (c->client.body_memory_bytes / 9 < c->client.body_limit_bytes / 8)
 		config_complain(
 			s, root, "client", "body_memory",
-			"`body_memory` is smaller than `body_limit`: no large request would fit");
+			"`body_memory` is not an eighth larger than `body_limit`: no large request would fit");
 	if (!c->upstream.connect_timeout_ns || !c->upstream.first_byte_timeout_ns ||
 	    !c->upstream.idle_timeout_ns || !c->client.head_timeout_ns ||
 	    !c->client.idle_timeout_ns)

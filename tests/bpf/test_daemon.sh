@@ -106,7 +106,7 @@ hasnt "no key text" "$KEYS$(cat "$DIR/log")" "sk-one"
 
 # --- run: labelled before it starts, removed afterwards
 OUT=$(ctl run job tag:b,tag:a bash "$DIR/ask.sh" 127.0.0.1 "$PORT")
-has "run" "$OUT" "stamped label=1 gen=1 known=1 tags=tag:a,tag:b path=/$NAME/run/job-1 origin=2"
+has "run" "$OUT" "stamped label=2 gen=1 known=1 tags=tag:a,tag:b path=/$NAME/run/job-2 origin=2"
 has "run: v4, agreed, unprivileged reader, keys" "$OUT" "family=2 port=$PORT netns=1 peer=1"
 has "run: reader is unprivileged and has the keys" "$OUT" "me=65534 keys=2 rules=1"
 OUT=$(ctl run job tag:a bash "$DIR/ask.sh" ::1 "$PORT")

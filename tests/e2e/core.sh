@@ -172,6 +172,22 @@ out=$(sp policy check "$I_DIR/bad.hujson" 2>&1)
 has "policy check: file, line and column" "$out" "bad.hujson:3:"
 has "policy check: the nearest key" "$out" "did you mean \`models\`"
 cp "$I_DIR/policy.hujson" "$I_DIR/good.hujson"
+# What a change of patterns means for those who have a grant.
+granted() { sed 's|"models": "\*\*"|"models": "'"$1"'"|' "$I_DIR/good.hujson" > "$I_DIR/$2.hujson"; }
+granted 'anthropic/claude-*' wide
+granted 'anthropic/claude-sonnet-*' narrow
+granted 'anthropic/claude-haiku-4-5' exact
+diff_of() { sp policy diff "$I_DIR/$1.hujson" "$I_DIR/$2.hujson" --json | jq -r '.[] | "\(.who) \(.change) \(.what): \(.detail)"'; }
+has "policy diff: a pattern that is narrowed" "$(diff_of wide narrow)" "tag:e2e loses anthropic/claude-*: keeps anthropic/claude-sonnet-*;"
+has "policy diff: to one name" "$(diff_of wide exact)" "tag:e2e loses anthropic/claude-*: keeps anthropic/claude-haiku-4-5;"
+has "policy diff: widened" "$(diff_of narrow wide)" "tag:e2e gains anthropic/claude-*: had anthropic/claude-sonnet-*;"
+is "policy diff: nothing" "$(diff_of wide wide)" ""
+# Options where people put them.
+for words in "--config $I_CONFIG status --json" "--config=$I_CONFIG status --json" "status --config=$I_CONFIG --json" "status --json --config $I_CONFIG"; do
+	is "sallyport ${words//$I_DIR\//}" "$(env -u SALLYPORT_CONFIG "$SALLYPORT" $words | jq -r .pid)" "$I_PID"
+done
+is "a filter by tag, without its prefix" "$(rows usage --tag e2e | jq -c .)" "$(rows usage --tag tag:e2e | jq -c .)"
+is "a filter that is no tag: exit status" "$(sp usage --tag E2E > /dev/null 2>&1; echo $?)" 2
 cp "$I_DIR/bad.hujson" "$I_DIR/policy.new" && mv "$I_DIR/policy.new" "$I_DIR/policy.hujson"
 policy_error() { sp status --json | jq -r .policy_error | grep -q 'policy.hujson:3:'; }
 yes "a policy with a mistake: status names the line" wait_for 50 policy_error
@@ -212,5 +228,23 @@ gateway=$(head -n 1 "$I_CGROOT/$I_NAME/gateway/cgroup.procs")
 is "the gateway cannot be dumped" "$(stat -c %U "/proc/$gateway/environ" 2> /dev/null)" root
 hasnt "the key: no command shows it" "$(sp keys --json; sp status --json; sp policy show --json 2>&1; sp log --json)" "$KEY_TEXT"
 has "the provider got it" "$(tail -n 1 "$I_DIR/provider.log")" "key=ok"
-has "doctor finds the whole well, keys aside" "$(sp doctor 2>&1)" "badkey"
+doctor=$(sp doctor 2>&1)
+has "doctor finds the whole well, keys aside" "$doctor" "badkey"
+has "doctor: a provider answers" "$doctor" "anthropic: http://127.0.0.1:$UP/ answers"
+has "doctor: a provider that does not" "$(grep ' dead: ' <<< "$doctor")" "does not answer"
+is "it is a warning" "$(grep '^provider .* dead: ' <<< "$doctor" | awk '{print $2}')" warn
+
+# ---------------------------------------------------------------- a start with a broken policy
+instance_stop
+cp "$I_DIR/bad.hujson" "$I_DIR/policy.hujson"
+instance_start || not_ok "start with a broken policy" "the daemon does not serve"
+yes "label" sp label "$BOX" tag:e2e
+got=$(box "$TESTS/e2e/http" -d "$(body_of chat false hi)" -o "$I_DIR/got" "$BASE/v1/chat/completions")
+is "without a policy nothing is allowed" "${got%% *}" 503
+has "the refusal says why, and where" "$(jq -r .error.message "$I_DIR/got")" "policy.hujson:3:"
+has "status too" "$(sp status | grep -A 1 '^policy')" "none in force"
+has "with the place" "$(sp status | grep -A 1 '^policy')" "policy.hujson:3:"
+cp "$I_DIR/good.hujson" "$I_DIR/policy.new" && mv "$I_DIR/policy.new" "$I_DIR/policy.hujson"
+yes "mended" wait_for 50 mended
+has "it is taken without a restart" "$(box "$TESTS/e2e/http" -d "$(body_of chat false hi)" "$BASE/v1/chat/completions")" "200"
 exit $E_FAILED

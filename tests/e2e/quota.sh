@@ -46,19 +46,28 @@ has "the sentence names the bucket" "$(jq -r .error.message "$I_DIR/got")" "call
 has "Claude's clients stop at once" "$(cat "$I_DIR/head")" "retry-after: "
 has "and every SDK" "$(cat "$I_DIR/head")" "x-should-retry: false"
 
+# Several answers are reserved for, however the body says it: one would fit, twenty would not.
+for more in '"n":20' '"n":1,"n":20' '"n":20,"n":1' '"best_of":20'; do
+	got=$(in_box box "$TESTS/e2e/http" -o "$I_DIR/got" -d "{$more,$(body_of chat false hi | cut -c 2-)" "$BASE/v1/chat/completions")
+	is "$more is refused" "${got%% *}" 429
+done
+prompts=$(printf '"p",%.0s' {1..20})
+got=$(in_box box "$TESTS/e2e/http" -o "$I_DIR/got" -d "{\"model\":\"gpt-5\",\"max_tokens\":64,\"prompt\":[${prompts%,}]}" "$BASE/v1/completions")
+is "twenty prompts are refused" "${got%% *}" 429
+
 # Dollars: whatever passes, what it cost is never more than the bucket held.
 race 200 /v1/chat/completions "$(body_of chat false hi)"
 passed=$(count '^200 .* done')
 [ "$passed" -ge 1 ] && ok "some pass within the dollars ($passed)" || not_ok "some pass within the dollars" "$(sort "$I_DIR/race" | uniq -c | head -n 3)"
 is "the provider saw no more of them" "$(grep -c gpt "$I_DIR/provider.log")" "$passed"
-wait_for 100 ledger_reaches 401
+wait_for 100 ledger_reaches 405
 spent=$(rows usage --by model | jq '[.[] | select((.model // "") | startswith("gpt")) | .cost_usd] | add')
 yes "not a cent more than the bucket ($spent)" jq -ne --argjson s "${spent:-9}" '$s <= 0.01'
 
 race 200 "$(path_of gemini true)" "$(body_of gemini true hi)"
 passed=$(count '^200 .* done')
 [ "$passed" -ge 1 ] && ok "some pass within the tokens ($passed)" || not_ok "some pass within the tokens" "$(sort "$I_DIR/race" | uniq -c | head -n 3)"
-wait_for 100 ledger_reaches 601
+wait_for 100 ledger_reaches 605
 tokens=$(rows usage --by model | jq '[.[] | select((.model // "") | startswith("gemini")) | .input + .output + .cache_read] | add')
 [ "${tokens:-99999}" -le 10000 ] && ok "not a token more ($tokens)" || not_ok "not a token more" "$tokens of 10000"
 is "a Gemini client gets a status that it does not retry" "$(grep -c '^402' "$I_DIR/race")" $((200 - passed))

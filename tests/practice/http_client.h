@@ -162,6 +162,7 @@ static bool http_take(int fd, struct http_answer *a, struct http_chunked *chunke
  * One exchange on `fd`: sends `request` (head and body), reads the answer, gives its body to `fn` as it comes.
  * `head` receives the answer's head, and a->head points into it. False: no head came. Free a->in with buf_fini().
  */
+__attribute__((unused)) /* by one that only connects */
 static bool http_exchange(int fd, struct str request, bool to_head, struct http_answer *a, struct buf *head,
 			  http_body_fn fn, void *arg)
 {

@@ -64,6 +64,23 @@ static void every_type(void)
 	CHECK_INT(w.n, 0);
 }
 
+/* A tag without its prefix would match nothing, and nobody would know why. */
+static void filters_by_tag(void)
+{
+	static const char *const wrong[] = { "PR_BOT", "tag:", "", "-", "tag:1", "tag:a b", "a,b" };
+	struct usage_like o = { 0 };
+	struct cli_words w;
+
+	CHECK_INT(parse(ARGS("usage", "--tag", "pr-bot"), &o, &w), -1);
+	CHECK_STR(o.tag, "tag:pr-bot");
+	CHECK_INT(parse(ARGS("usage", "--tag=tag:ci2"), &o, &w), -1);
+	CHECK_STR(o.tag, "tag:ci2");
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		CHECK_INT(parse(ARGS("usage", "-t", wrong[i]), &o, &w), EXIT_USAGE);
+		CHECK(strstr(said, "tag:pr-bot") != NULL);
+	}
+}
+
 static void words_and_options_mix(void)
 {
 	struct usage_like o = { 0 };
@@ -224,6 +241,6 @@ static void manual_is_whole(void)
 	free(general);
 }
 
-TESTS(T(every_type), T(words_and_options_mix), T(run_stops_at_the_command),
+TESTS(T(every_type), T(filters_by_tag), T(words_and_options_mix), T(run_stops_at_the_command),
       T(config_from_environment), T(mistakes_are_named), T(too_many), T(tables_are_sound),
       T(manual_is_whole))

@@ -130,7 +130,7 @@ static void mistakes(void)
 		{ "{\"client\":{\"idle_timeout\":\"0s\"}}",
 		  "a timeout of 0 would refuse everything", 1, 11 },
 		{ "{\"client\":{\"body_limit\":\"64 MB!\"}}", "write a size like", 1, 25 },
-		{ "{\"client\":{\"body_limit\":\"2GiB\"}}", "is smaller than `body_limit`", 1, 11 },
+		{ "{\"client\":{\"body_limit\":\"2GiB\"}}", "is not an eighth larger than `body_limit`", 1, 11 },
 		{ "{\"ledger\":{\"on_error\":\"ignore\"}}",
 		  "it must be one of \"continue\", \"stop\"", 1, 23 },
 		{ "{\"force\":{\"vip4\":\"198.18.0.0/28\"}}", "must be an IPv4 network of at most 24 bits", 1, 18 },

@@ -143,7 +143,7 @@ static void what_is_no_json(void)
 static void output_bounds(void)
 {
 	CHECK_INT(facts(WIRE_ANTHROPIC_MESSAGES, "{\"max_tokens\":32000}")->max_output, 32000);
-	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":10,\"n\":3}")->max_output, 30);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":10,\"n\":3}")->max_output, 10);
 	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_completion_tokens\":20,\"max_tokens\":10}")
 			  ->max_output,
 		  20);
@@ -152,13 +152,57 @@ static void output_bounds(void)
 	CHECK_INT(facts(WIRE_GEMINI,
 			"{\"generationConfig\":{\"maxOutputTokens\":7,\"candidateCount\":2}}")
 			  ->max_output,
-		  14);
+		  7);
 	CHECK_INT(
 		facts(WIRE_GEMINI, "{\"generation_config\":{\"max_output_tokens\":7}}")->max_output,
 		7);
 	/* Nonsense stays within bounds. */
 	CHECK(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":1e300,\"n\":99999999999}")->max_output > 0);
 	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":-5,\"n\":-1}")->max_output, -1);
+	/* What stands twice counts as the worst of both. */
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":9,\"max_tokens\":5}")->max_output, 9);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":5,\"max_tokens\":9}")->max_output, 9);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":5,\"max_tokens\":null}")->max_output, -1);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":null,\"max_tokens\":5}")->max_output, -1);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":null,\"max_completion_tokens\":5}")->max_output, 5);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"max_tokens\":\"5\"}")->max_output, -1);
+}
+
+/* How many answers a request may come to. */
+static void output_answers(void)
+{
+	static const struct {
+		const char *body;
+		int64_t want;
+	} cases[] = {
+		{ "{}", 1 },
+		{ "{\"n\":3}", 3 },
+		{ "{\"n\":null}", 1 },
+		{ "{\"n\":0}", 1 },
+		{ "{\"n\":1,\"n\":8}", 8 },
+		{ "{\"n\":8,\"n\":1}", 8 },
+		{ "{\"n\":2,\"best_of\":5}", 5 },
+		{ "{\"n\":7,\"best_of\":5}", 7 },
+		{ "{\"prompt\":\"a\"}", 1 },
+		{ "{\"prompt\":[\"a\"]}", 1 },
+		{ "{\"prompt\":[\"a\",\"b\",\"c\"]}", 3 },
+		{ "{\"prompt\":[\"a\",\"b\"],\"prompt\":[\"c\"]}", 3 },
+		{ "{\"prompt\":[1,2,3]}", 1 },
+		{ "{\"prompt\":[[1,2],[3]],\"best_of\":10}", 20 },
+		{ "{\"n\":99999999999,\"prompt\":[\"a\",\"b\"]}", 2 << 20 },
+		{ "{\"n\":\"4\"}", 1 << 20 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		CHECK_INT(facts(WIRE_OPENAI_CHAT, cases[i].body)->answers, cases[i].want);
+	CHECK_INT(facts(WIRE_GEMINI, "{\"generationConfig\":{\"candidateCount\":2,\"candidate_count\":6}}")->answers, 6);
+	CHECK_INT(facts(WIRE_ANTHROPIC_MESSAGES, "{\"n\":5}")->answers, 1);
+	/* Tokens given as their numbers are no text. */
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"prompt\":[1,22,333]}")->token_ids, 3);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"prompt\":[[1,22],[333]]}")->token_ids, 3);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"input\":[[1,22],[333]]}")->token_ids, 3);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"input\":[1,22,333,4]}")->token_ids, 4);
+	CHECK_INT(facts(WIRE_OPENAI_CHAT, "{\"messages\":[1,2]}")->token_ids, 0);
 }
 
 /* ---------------------------------------------------------------- tool results */
@@ -368,7 +412,7 @@ static void text_is_counted_without_images(void)
 }
 
 TESTS(T(usage_is_asked_for), T(usage_is_left_alone), T(models), T(long_models_are_cut_and_flagged),
-      T(what_is_no_json), T(output_bounds), T(anthropic_results), T(chat_results),
+      T(what_is_no_json), T(output_bounds), T(output_answers), T(anthropic_results), T(chat_results),
       T(responses_results), T(gemini_results), T(results_are_bounded), T(sessions),
       T(fingerprints_follow_the_start), T(fingerprints_of_the_other_formats),
       T(text_is_counted_without_images))

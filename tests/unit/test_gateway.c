@@ -3,6 +3,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "gateway/deny.h"
 #include "gateway/http_msg.h"
@@ -165,6 +166,34 @@ static void on_recovered(void *arg, struct live_slot *s)
 	live_end(live, s);
 }
 
+/* Once nothing runs, only the last number is kept; and not before. */
+static void live_given_back(int fd)
+{
+	struct live_slot *s;
+	struct stat st;
+
+	CHECK_INT(live_open(fd, 3, &live), 0);
+	s = live_take(live);
+	CHECK(s != NULL);
+	live_begin(s);
+	*live_last_id(live) = 77;
+	live_retire(live);
+	CHECK(fstat(fd, &st) == 0 && st.st_size > LIVE_EMPTY_BYTES);
+	live_close(live);
+	/* As one opens it that only records what is left. */
+	CHECK_INT(live_open(fd, 0, &live), 0);
+	recovered = 0;
+	live_recover(live, on_recovered, NULL);
+	live_retire(live);
+	live_close(live);
+	CHECK(fstat(fd, &st) == 0);
+	CHECK_INT(st.st_size, LIVE_EMPTY_BYTES);
+	CHECK_INT(live_open(fd, 3, &live), 0);
+	CHECK_INT(*live_last_id(live), 77);
+	CHECK(live_take(live) && live_take(live) && live_take(live) && !live_take(live));
+	live_close(live);
+}
+
 /* What a worker leaves running is found by the one that maps the file next. */
 static void live_slots(void)
 {
@@ -190,6 +219,7 @@ static void live_slots(void)
 	CHECK_INT(recovered, 5);
 	CHECK(live_take(live) && live_take(live) && live_take(live) && !live_take(live));
 	live_close(live);
+	live_given_back(fd);
 	CHECK(pwrite(fd, "garbage!", 8, 0) == 8);
 	CHECK_INT(live_open(fd, 3, &live), -EPROTO);
 	close(fd);

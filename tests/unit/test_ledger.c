@@ -315,6 +315,8 @@ static void rollups_equal_their_requests(void)
 		CHECK_INT(ledger_commit(ledger), 0);
 	}
 	CHECK_INT(ledger_position(ledger, "w0").offset, journal_reader_position(reader).offset);
+	CHECK_INT(ledger_forget(ledger, "w0"), 0);
+	CHECK_INT(ledger_position(ledger, "w0").segment, 0);
 	for (size_t i = 0; i < ARRAY_SIZE(by); i++)
 		check_usage(by[i], 0, INT64_MAX, expect(0, UINT64_MAX, step, N));
 	/* Whole hours, a cut first one, a cut last one, both, and a part of one hour. */
