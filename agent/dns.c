@@ -365,9 +365,11 @@ int dns_main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_NAME, "sallyport-dns");
 	isolate_start(ROLE_CHANNEL_FD);
-	if (ipc_expect(ROLE_CHANNEL_FD, MSG_CONFIG, 0, 1, &first) < 0)
+	if (ipc_expect(ROLE_CHANNEL_FD, MSG_CONFIG, 0, 2, &first) < 0)
 		die("the agent's set-up did not come; this program is started by `sallyport daemon` only");
 	config = read_config(first.fds[0]);
+	/* The doors' lock stays open until this process ends: that is what it is for. */
+	first.fds[1] = -1;
 	ipc_message_fini(&first);
 	log_level_parse(config->log_level.s, &level);
 	log_init("dns", level);

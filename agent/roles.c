@@ -103,7 +103,7 @@ static int send_config(struct role *r)
 	    lseek(fd, 0, SEEK_SET) < 0)
 		return errno ? -errno : -ENOSPC;
 	return role_send(r, MSG_CONFIG, NULL, 0, (int[]){ fd, a->doors_lock },
-			 r->kind == ROLE_GATEWAY ? 2 : 1);
+			 r->kind == ROLE_LEDGER ? 1 : 2);
 }
 
 static int send_door(struct role *r, const struct door *d)

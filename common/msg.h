@@ -19,7 +19,7 @@
 enum msg_type {
 	/* agent -> gateway worker, in this order at start: SETUP, CONFIG, RULES (with KEYs), LABELs, DOORs */
 	MSG_SETUP = 1,   /* struct msg_setup + fds: journal directory, balances, live slots, doorbell */
-	MSG_CONFIG,      /* fds: text of the configuration; for a worker also the doors' lock */
+	MSG_CONFIG,      /* fds: text of the configuration; for a worker and the DNS role also the doors' lock */
 	MSG_RULES,       /* struct msg_rules + fds: policy text, prices text (may be empty) */
 	MSG_KEY,         /* struct msg_key + fd: the key's bytes; belongs to the next COMMIT */
 	MSG_COMMIT,      /* struct msg_rules: swap to the RULES and KEYs just sent */

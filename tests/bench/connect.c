@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* connect PORT COUNT [ADDRESS]: connects to ADDRESS:PORT (127.0.0.1) and closes, COUNT times; prints the CPU nanoseconds of each. */
+/*
+ * connect PORT COUNT [ADDRESS]: connects to ADDRESS:PORT (127.0.0.1) and closes, COUNT times; prints the CPU
+ * nanoseconds of each.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

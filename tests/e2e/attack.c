@@ -64,7 +64,7 @@ static int goal_parse(const char *address, const char *port, const char *host, s
 	struct sockaddr_in *sin = (struct sockaddr_in *)&g->sa;
 	struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)&g->sa;
 
-	*g = (struct goal){ .host = host, .port = (unsigned)atoi(port) };
+	*g = (struct goal){ .host = host, .port = (unsigned)strtoul(port, NULL, 10) };
 	if (strchr(address, ':')) {
 		sin6->sin6_family = AF_INET6;
 		sin6->sin6_port = htons((uint16_t)g->port);
@@ -180,11 +180,11 @@ static int held(const struct goal *g, const char *seconds)
 	return ask(fd, g);
 }
 
-static int idle(const struct goal *g, int wanted)
+static int idle(const struct goal *g, long wanted)
 {
 	int made = 0;
 
-	for (int i = 0; i < wanted; i++) {
+	for (long i = 0; i < wanted; i++) {
 		int fd = socket(g->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
 		if (fd < 0)
@@ -391,13 +391,13 @@ int main(int argc, char **argv)
 	if (IS("held"))
 		return held(&g, word);
 	if (IS("idle"))
-		return idle(&g, atoi(word));
+		return idle(&g, strtol(word, NULL, 10));
 	if (IS("udp"))
 		return datagram(&g, 0);
 	if (IS("udplite"))
 		return datagram(&g, IPPROTO_UDPLITE);
 	if (IS("raw"))
-		return raw(&g, atoi(word));
+		return raw(&g, (int)strtol(word, NULL, 10));
 	if (IS("packet"))
 		return packet(&g, word);
 	if (IS("sctp"))

@@ -622,7 +622,7 @@ static void the_role_itself(void)
 		_exit(dns_main(0, NULL));
 	}
 	close(pair[1]);
-	CHECK_INT(ipc_send(pair[0], MSG_CONFIG, 0, NULL, 0, &config_fd, 1), 0);
+	CHECK_INT(ipc_send(pair[0], MSG_CONFIG, 0, NULL, 0, (int[]){ config_fd, config_fd }, 2), 0);
 	CHECK(next_of_role(pair[0], MSG_READY));
 	ipc_send(pair[0], MSG_DNS_DOOR, 0, &door, sizeof(door), fds, 3);
 	ipc_send(pair[0], MSG_NAME, 0, &name, sizeof(name), NULL, 0);
