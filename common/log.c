@@ -16,8 +16,13 @@ static enum log_level log_max = LOG_INFO;
 
 void log_init(const char *role, enum log_level level)
 {
+	const time_t zero = 0;
+	struct tm tm;
+
 	log_role = role;
 	log_max = level;
+	/* The C library looks for a time zone once: here, not under a role's list of system calls. */
+	gmtime_r(&zero, &tm);
 }
 
 bool log_level_parse(const char *word, enum log_level *ret_level)
@@ -45,7 +50,9 @@ static void log_vwrite(const char *word, const char *fmt, va_list ap)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
+	/* strftime() would look at the time zone's file each time, which a role may not. */
+	snprintf(when, sizeof(when), "%04d-%02d-%02dT%02d:%02d:%02d", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+		 tm.tm_hour, tm.tm_min, tm.tm_sec);
 	n = snprintf(line, sizeof(line), "%s.%03ldZ %s %s: ", when, now.tv_nsec / 1000000, word,
 		     log_role);
 	m = vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);

@@ -75,6 +75,25 @@ install_packages() {
 	fi
 }
 
+# install_programs NAME…: packages whose programs are wanted, not the service that comes with them.
+install_programs() {
+	local p missing=() rc=0
+	for p in "$@"; do package_installed "$p" || missing+=("$p"); done
+	[ ${#missing[@]} = 0 ] && return 0
+	if [ -e /usr/sbin/policy-rc.d ]; then
+		install_packages "${missing[@]}"
+		return
+	fi
+	printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+	chmod 755 /usr/sbin/policy-rc.d
+	install_packages "${missing[@]}" || rc=$?
+	rm -f /usr/sbin/policy-rc.d
+	if [ -d /run/systemd/system ]; then
+		for p in nginx dnsmasq; do systemctl disable "$p" > /dev/null 2>&1; done
+	fi
+	return "$rc"
+}
+
 # Ubuntu's /usr/sbin/bpftool is a script that works only with the tools of the running kernel; any version will do.
 find_bpftool() {
 	local f

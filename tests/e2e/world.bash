@@ -75,9 +75,9 @@ world_sites() {
 	server world nginx -p "$d" -c "$d/nginx.conf" 2> "$d/nginx.out"
 	server world dnsmasq --keep-in-foreground --no-resolv --no-hosts --no-poll --bind-interfaces --listen-address=203.0.113.53 --port=53 \
 		--user=root --pid-file= --conf-file=/dev/null --local-ttl=60 --log-queries --log-facility="$d/dns.log" \
-		--address=/api.anthropic.com/203.0.113.10 --address=/api.anthropic.com/2001:db8:10::10 \
-		--address=/api.openai.com/203.0.113.10 --address=/generativelanguage.googleapis.com/203.0.113.10 \
-		--address=/other.test/203.0.113.10 --address=/plain.test/203.0.113.99
+		--host-record=api.anthropic.com,203.0.113.10,2001:db8:10::10 --host-record=api.openai.com,203.0.113.10 \
+		--host-record=generativelanguage.googleapis.com,203.0.113.10 --local=/test/ --local=/invalid/ --local=/com/ \
+		--host-record=other.test,203.0.113.10 --host-record=plain.test,203.0.113.99
 	wait_for 50 at world curl -s -k -o /dev/null https://203.0.113.10/ || die "the world's web server does not start: $(tail -n 3 "$d/nginx.out" "$d/nginx.err" 2> /dev/null)"
 }
 
