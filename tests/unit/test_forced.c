@@ -8,7 +8,7 @@
 struct row {
 	enum forced_sort sort;
 	bool named, owned, ech;
-	struct {
+	struct want {
 		enum forced_action action;
 		uint8_t alert;
 		const char *kind;
@@ -42,13 +42,13 @@ static void table(void)
 
 		for (enum stamp_why why = STAMP_VIP; why <= STAMP_STRICT; why++) {
 			struct forced_facts f = { r->sort, why, r->named, r->owned, r->ech };
-			const char *kind = why == STAMP_VIP ? r->vip.kind : why == STAMP_SUSPECT ? r->suspect.kind : r->strict.kind;
+			const struct want *want = why == STAMP_VIP ? &r->vip : why == STAMP_SUSPECT ? &r->suspect : &r->strict;
 			struct forced_verdict v;
 
 			forced_decide(&f, &v);
-			CHECK_INT(v.action, why == STAMP_VIP ? r->vip.action : why == STAMP_SUSPECT ? r->suspect.action : r->strict.action);
-			CHECK_INT(v.alert, why == STAMP_VIP ? r->vip.alert : why == STAMP_SUSPECT ? r->suspect.alert : r->strict.alert);
-			CHECK_STR(v.kind, kind);
+			CHECK_INT(v.action, want->action);
+			CHECK_INT(v.alert, want->alert);
+			CHECK_STR(v.kind, want->kind);
 			CHECK((v.action == FORCED_REFUSE) == (v.why != NULL));
 		}
 	}
