@@ -112,7 +112,7 @@ static BIO *stream_new(const struct tls_server *server, int fd, struct buf *firs
 	}
 	s->fd = fd;
 	s->first = *first;
-	*first = (struct buf){ 0 };
+	buf_init(first, first->max);
 	BIO_set_data(bio, s);
 	BIO_set_init(bio, 1);
 	return bio;

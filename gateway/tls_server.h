@@ -24,7 +24,7 @@ bool tls_server_has_ca(const struct tls_server *s);
 
 /*
  * A session for this name on the descriptor, which stays the caller's. `first`: what was read from it already; the
- * buffer is taken. NULL: no CA, or no memory.
+ * bytes are taken. NULL: no CA, or no memory.
  */
 struct tls *tls_server_session(struct tls_server *s, int fd, const char *name, struct buf *first, uint64_t wall_ns);
 
