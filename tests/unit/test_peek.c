@@ -78,10 +78,11 @@ static int listener(int *ret_port)
 
 static int connect_to(int port)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	struct timeval limit = { 5, 0 };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 
+	a.sin_port = htons((uint16_t)port);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
@@ -309,7 +310,8 @@ static bool next_record(enum record_type type)
 				memcpy(&last_request, rec.data, sizeof(last_request));
 			if (rec.type == REC_EVENT) {
 				memcpy(&event, rec.data, sizeof(event));
-				record_unpack(event.len, EV_STRINGS, (const char *)rec.data + sizeof(event), rec.len - sizeof(event), parts);
+				record_unpack(event.len, EV_STRINGS, (const char *)rec.data + sizeof(event),
+					      rec.len - sizeof(event), parts);
 				str_copy(last_kind, sizeof(last_kind), parts[EV_KIND]);
 				str_copy(last_text, sizeof(last_text), parts[EV_TEXT]);
 			}
