@@ -101,6 +101,8 @@ else
 	skip node "node is not installed"
 fi
 hasnt "the provider saw our key only" "$(cat "$I_DIR/provider.log")" sk-of-the-client
+request_has() { sp log --json 2> /dev/null | grep -q '"forced":true'; }
+if wait_for 50 request_has; then ok "the record says that it was led here"; else not_ok "the record says that it was led here" "$(sp log --json 2>&1)"; fi
 has "another path of the name" "$(box curl -sS -m 20 --cacert "$CA" https://api.provider.test/api/hello 2>&1)" "is not served here"
 has "another Host behind the name" "$(box curl -sS -m 20 --cacert "$CA" -H 'Host: evil.test' -o /dev/null -w '%{http_code}' https://api.provider.test/v1/messages 2>&1)" 421
 log_has() { sp log --events --json 2> /dev/null | grep -q "$1"; }
