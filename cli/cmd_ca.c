@@ -90,6 +90,13 @@ static struct str text_of(const cJSON *ca, const char *name)
 	return str_of(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(ca, name)));
 }
 
+static const cJSON *first_of(const cJSON *ca, const char *list)
+{
+	const cJSON *items = cJSON_GetObjectItemCaseSensitive(ca, list);
+
+	return items ? items->child : NULL;
+}
+
 static int show_json(const cJSON *ca)
 {
 	const cJSON *item;
@@ -102,11 +109,11 @@ static int show_json(const cJSON *ca)
 	json_out_time(&j, "from", time_of(ca, "from"));
 	json_out_time(&j, "until", time_of(ca, "until"));
 	json_out_open(&j, "names", '[');
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(ca, "names"))
+	for (item = first_of(ca, "names"); item; item = item->next)
 		json_out_text(&j, NULL, str_of(cJSON_GetStringValue(item)));
 	json_out_close(&j, ']');
 	json_out_open(&j, "former", '[');
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(ca, "former"))
+	for (item = first_of(ca, "former"); item; item = item->next)
 		json_out_text(&j, NULL, text_of(item, "fingerprint"));
 	json_out_close(&j, ']');
 	json_out_close(&j, '}');
@@ -125,12 +132,12 @@ static int show_human(const cJSON *ca)
 	print_field("SHA-256", text_of(ca, "fingerprint"));
 	print_field("valid", str_of(text));
 	printf("\nit may sign for these names and what lies below them, and for no addresses\n");
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(ca, "names")) {
+	for (item = first_of(ca, "names"); item; item = item->next) {
 		printf("  ");
 		print_text(str_of(cJSON_GetStringValue(item)));
 		putchar('\n');
 	}
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(ca, "former")) {
+	for (item = first_of(ca, "former"); item; item = item->next) {
 		format_rfc3339(time_of(item, "until"), until);
 		printf("\nformer CA, trusted until %.10s\n", until);
 		print_field("SHA-256", text_of(item, "fingerprint"));

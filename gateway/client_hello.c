@@ -92,7 +92,7 @@ bool host_name_copy(struct str name, char ret[HOST_NAME_BYTES])
 static const char *read_server_name(struct str ext, struct client_hello *h)
 {
 	struct str list, name;
-	size_t type;
+	size_t type = 0;
 
 	/* RFC 6066, 3: one name of each type, and only one type was ever defined. */
 	if (h->name[0])
@@ -207,7 +207,7 @@ static int read_whole_message(struct str in, struct client_hello *h, const char 
 	struct str m = { in.s + RECORD_HEAD, h->have };
 
 	if (h->have != h->next_record - RECORD_HEAD) {
-		joined = malloc(h->have);
+		joined = calloc(1, h->have);
 		if (!joined)
 			return bad(ret_why, "there is no memory for the hello");
 		join_records(in, h->next_record, joined);
@@ -250,11 +250,10 @@ int client_hello_parse(struct str in, struct client_hello *h, const char **ret_w
 {
 	while (h->next_record < in.n) {
 		struct str at = str_skip(in, h->next_record);
-		size_t type, version, n;
+		size_t type = 0, version, n;
 		int done;
 
-		take_number(&at, 1, &type);
-		if (type != TLS_RECORD_HANDSHAKE)
+		if (!take_number(&at, 1, &type) || type != TLS_RECORD_HANDSHAKE)
 			return bad(ret_why, "the hello is broken off by another record");
 		if (!take_number(&at, 2, &version))
 			break;

@@ -16,7 +16,8 @@
 #define CLIENT_HELLO_MAX (64u << 10)
 #define HOST_NAME_BYTES	 256 /* 253 at most (RFC 1035, 2.3.4) */
 
-#define TLS_RECORD_HANDSHAKE 22 /* the first byte of every TLS connection */
+#define TLS_RECORD_HANDSHAKE 22
+#define TLS_FIRST_BYTE	     "\x16" /* of every TLS connection: the same number */
 
 struct client_hello {
 	/* Where reading goes on when more has come: zeroed at the start. */

@@ -386,7 +386,7 @@ static size_t conn_parse_head(struct conn *c, struct str in)
 	const char *why = NULL;
 	int n;
 
-	if (*in.s == TLS_RECORD_HANDSHAKE && !c->tls) {
+	if (!c->tls && str_starts(in, STR(TLS_FIRST_BYTE))) {
 		peek_refuse_tls(c);
 		return in.n;
 	}

@@ -149,12 +149,10 @@ void peek_refuse_tls(struct conn *c)
 
 static unsigned door_port(const struct conn *c)
 {
-	struct sockaddr_storage a;
+	struct sockaddr_in6 a = { 0 }; /* the port lies at the same place in a sockaddr_in */
 	socklen_t len = sizeof(a);
 
-	if (getsockname(c->fd, (struct sockaddr *)&a, &len) < 0)
-		return 0;
-	return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port : ((struct sockaddr_in *)&a)->sin_port);
+	return getsockname(c->fd, (struct sockaddr *)&a, &len) < 0 ? 0 : ntohs(a.sin6_port);
 }
 
 static void handshake(struct conn *c)

@@ -389,7 +389,9 @@ void tls_server_end(struct tls *t)
 
 void tls_alert(uint8_t alert, unsigned char ret[TLS_ALERT_BYTES])
 {
-	/* Record 3.3 of two bytes; level fatal. */
-	memcpy(ret, "\x15\x03\x03\x00\x02\x02", 6);
-	ret[6] = alert;
+	/* A record of version 3.3 and two bytes; level fatal. */
+	static const unsigned char head[TLS_ALERT_BYTES - 1] = { 21, 3, 3, 0, 2, 2 };
+
+	memcpy(ret, head, sizeof(head));
+	ret[TLS_ALERT_BYTES - 1] = alert;
 }
