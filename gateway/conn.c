@@ -137,7 +137,9 @@ void conn_read_stamp(struct conn *c)
 
 void conn_set_idle(struct conn *c)
 {
-	if ((c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_PEEK) && !c->close_after && !c->refused && !buf_len(&c->out))
+	bool waits = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_PEEK;
+
+	if (waits && !c->close_after && !c->refused && !buf_len(&c->out))
 		share_idle_add(c->share, &c->idle);
 	else
 		share_idle_remove(c->share, &c->idle);
@@ -416,7 +418,8 @@ void conn_hold_in(struct conn *c)
 	if (buf_len(&c->in) == c->held)
 		return;
 	conn_hold(c, buf_len(&c->in));
-	if ((c->state == CONN_HEAD || c->state == CONN_PEEK) && !share_fits(c->share->bytes, gw->config->client.body_memory_bytes, gw->body_bytes))
+	if ((c->state == CONN_HEAD || c->state == CONN_PEEK) &&
+	    !share_fits(c->share->bytes, gw->config->client.body_memory_bytes, gw->body_bytes))
 		conn_close(c);
 }
 
