@@ -6,7 +6,7 @@
 #     curl, python3, node --> https://api.provider.test = 198.18.0.N --> door --> gateway --> practice provider
 #     curl --> https://other.test = 10.99.0.2:443, spliced --------------------> TLS server of ours, files of ours
 #
-# Without the DNS role in the test the names come from /etc/hosts of the sandbox.
+# Names come from /etc/hosts of the sandbox, so that each case has its address; one client asks the name server instead.
 . "$(dirname "$0")/common.bash"
 e2e_init forced 21217
 UP=$(free_port 22317)
@@ -87,6 +87,9 @@ body_of anthropic false "run: git status" > "$I_DIR/body"
 # ---------------------------------------------------------------- clients
 ask_curl() { box curl -sS -m 20 "$@" -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' -H 'x-api-key: sk-of-the-client' --data-binary "@$I_DIR/body" https://api.provider.test/v1/messages 2>&1; }
 has "curl" "$(ask_curl --cacert "$CA")" '"type":"message"'
+printf 'nameserver 10.99.0.2\noptions timeout:2 attempts:2\n' > "$I_DIR/resolv.conf"
+has "curl, the name by DNS" "$(in_box box ip netns exec "$IN" unshare -m bash -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$I_DIR/resolv.conf" \
+	curl -sS -m 20 --cacert "$CA" -H 'content-type: application/json' --data-binary "@$I_DIR/body" https://api.provider.test/v1/messages 2>&1)" '"type":"message"'
 has "curl by HTTP/2 or 1.1, as it likes" "$(ask_curl --cacert "$CA" --http2 -w '%{http_version}')" '1.1'
 has "clear text to the same name" "$(box curl -sS -m 20 -H 'content-type: application/json' --data-binary "@$I_DIR/body" http://api.provider.test/v1/messages 2>&1)" '"type":"message"'
 has "python3" "$(box env SSL_CERT_FILE="$CA" python3 -c '
