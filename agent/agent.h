@@ -18,6 +18,7 @@
 /* Rationale: a former daemon's workers may still finish what runs while as many new ones start. */
 #define AGENT_WORKERS_MAX 31
 
+struct ca;
 struct control;
 struct door;
 struct force;
@@ -45,7 +46,7 @@ struct agent {
 
 	/* files */
 	int lock_fd;
-	int run_dir, state_dir, journal_dir, ledger_dir; /* directories */
+	int run_dir, state_dir, journal_dir, ledger_dir, ca_dir; /* directories */
 	int balances_fd, ledger_listener;
 	int doors_lock; /* held by every worker that serves doors */
 	uint32_t generation; /* of this daemon's workers; never used twice */
@@ -83,6 +84,7 @@ struct agent {
 	struct role *roles; /* workers, then the ledger */
 	unsigned n_roles, restarts;
 	struct rules *rules;
+	struct ca *ca;
 	struct control *control;
 	struct watch signal_watch;
 	int signal_fd;

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "agent/ca.h"
 #include "agent/door.h"
 #include "agent/engine.h"
 #include "agent/force.h"
@@ -366,7 +367,22 @@ static void on_force(void *arg, struct ipc_message *m)
 	conn_result(c, err, err ? "the state directory cannot be written: free some disk" : "", NULL, -1);
 }
 
+/* 0 means begun: who asks sees it in RUN_DIR/ca. */
+static void on_ca_rotate(void *arg, struct ipc_message *m)
+{
+	struct control_conn *c = arg;
+	int err = ca_refresh(c->agent, true);
+
+	(void)m;
+	conn_result(c, err,
+		    err == -ENOENT ? "no provider of the policy has domains, so there is no CA: see domains in sallyport-policy(5)" :
+		    err		   ? "the role that keeps the CA cannot be started; look at the daemon's log" :
+				     "",
+		    NULL, -1);
+}
+
 static const struct ipc_rule control_rules[] = {
+	{ MSG_CTL_CA_ROTATE, 0, 0, 0, on_ca_rotate },
 	{ MSG_CTL_FORCE, sizeof(struct msg_force_wish), 0, 0, on_force },
 	{ MSG_CTL_LABEL, sizeof(struct msg_target), 0, 0, on_label },
 	{ MSG_CTL_UNLABEL, sizeof(struct msg_target), 0, 0, on_unlabel },

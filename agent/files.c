@@ -5,6 +5,8 @@
  *   RUN_DIR/lock             root 0600    one daemon per run_dir
  *   RUN_DIR/doors            root 0600    locked while a worker serves doors
  *   STATE_DIR/agent.state    root 0600    labels
+ *   STATE_DIR/ca/            root 0700: the workers, of the same user as the folder in it, do not come through
+ *   STATE_DIR/ca/files/      gateway 0700  the CA for sandboxes, its key
  *   STATE_DIR/balances       gateway:group 0660
  *   STATE_DIR/ledger/        ledger:group 0750
  *   STATE_DIR/journal/       root:group 0770, setgid; wN.GENERATION of the gateway, agent of root,
@@ -114,6 +116,13 @@ static int open_dir(int parent, const char *name, uid_t uid, gid_t gid, mode_t m
 	return fd;
 }
 
+static void open_ca(struct agent *a)
+{
+	auto_close int outer = open_dir(a->state_dir, "ca", 0, 0, 0700);
+
+	a->ca_dir = open_dir(outer, "files", a->gateway_uid, a->gid, 0700);
+}
+
 static void take_lock(struct agent *a)
 {
 	char pid[32] = "";
@@ -177,6 +186,7 @@ void files_open(struct agent *a)
 	a->state_dir = open_top(c->state_dir.s, "state_dir", a->gid, 0750);
 	a->journal_dir = open_dir(a->state_dir, "journal", 0, a->gid, 02770);
 	a->ledger_dir = open_dir(a->state_dir, "ledger", a->ledger_uid, a->gid, 0750);
+	open_ca(a);
 	a->balances_fd =
 		openat(a->state_dir, "balances", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0660);
 	if (a->balances_fd < 0 || fchown(a->balances_fd, a->gateway_uid, a->gid) < 0 ||
@@ -201,6 +211,7 @@ void files_close(struct agent *a)
 	close(a->balances_fd);
 	close(a->ledger_dir);
 	close(a->journal_dir);
+	close(a->ca_dir);
 	close(a->state_dir);
 	close(a->run_dir);
 	close(a->journal_bell);

@@ -14,6 +14,7 @@
 #include <sys/utsname.h>
 
 #include "agent/agent.h"
+#include "agent/ca.h"
 #include "agent/control.h"
 #include "agent/door.h"
 #include "agent/files.h"
@@ -228,6 +229,8 @@ static void start(struct agent *a)
 	programs_open(a);
 	door_open_host(a);
 	sandboxes_adopt(a);
+	if (ca_init(a))
+		die("cannot make %s/ca: %s", a->config->run_dir.s, errno_text(errno));
 	rules_init(a);
 	err = roles_start(a);
 	if (err == -ENOSPC)
@@ -258,6 +261,7 @@ static void finish(struct agent *a)
 	sandboxes_fini(a, a->clean_at_exit);
 	doors_close_all(a);
 	roles_fini(a);
+	ca_fini(a);
 	rules_fini(a);
 	notify_fini(a->notify);
 	suspects_fini(a);

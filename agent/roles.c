@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "agent/ca.h"
 #include "agent/door.h"
 #include "agent/names.h"
 #include "agent/rules.h"
@@ -120,6 +121,7 @@ static int tell_gateway(struct role *r)
 
 	err = err ? err : send_config(r);
 	err = err ? err : rules_send(a, r->channel);
+	err = err ? err : ca_send(a, r->channel);
 	for (struct sandbox *sb = a->sandboxes; sb && !err; sb = sb->next)
 		err = role_send(r, MSG_LABEL, &sb->info, sizeof(sb->info), NULL, 0);
 	for (struct door *d = a->doors; d && !err; d = d->next)
@@ -602,6 +604,17 @@ void roles_send_door_close(struct agent *a, const struct door *d)
 void roles_send_rules(struct agent *a)
 {
 	each_worker(a, tell_rules, NULL);
+}
+
+static int tell_ca(struct role *r, const void *arg)
+{
+	(void)arg;
+	return ca_send(r->agent, r->channel);
+}
+
+void roles_send_ca(struct agent *a)
+{
+	each_worker(a, tell_ca, NULL);
 }
 
 static int tell_name(struct role *r, const void *arg)

@@ -28,6 +28,8 @@ void roles_send_door_close(struct agent *a, const struct door *d);
 void roles_send_left(struct agent *a, int live_fd);
 /* True for the slots of this daemon's workers. */
 bool roles_has_slot(const struct agent *a, unsigned slot);
+/* The CA for sandboxes. */
+void roles_send_ca(struct agent *a);
 /* The rules in force, with their keys. */
 void roles_send_rules(struct agent *a);
 /* A provider's name, to the workers and to the DNS role. */

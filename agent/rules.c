@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "agent/ca.h"
 #include "agent/force.h"
 #include "agent/keys.h"
 #include "agent/notify.h"
@@ -398,6 +399,7 @@ static void set_in_force(struct rule_set *set)
 	roles_send_rules(a);
 	sandboxes_apply_rules(a);
 	force_apply_policy(a);
+	ca_refresh(a, false);
 }
 
 int rules_reload(struct agent *a)

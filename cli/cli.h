@@ -113,6 +113,7 @@ int cmd_show(int argc, char **argv);
 int cmd_policy(int argc, char **argv);
 int cmd_quota(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
+int cmd_ca(int argc, char **argv);
 int cmd_force(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_help(int argc, char **argv);
@@ -120,8 +121,9 @@ int cmd_completion(int argc, char **argv);
 
 extern const struct cli_option run_options[], env_options[], label_options[], ps_options[],
 	usage_options[], tools_options[], log_options[], policy_options[], quota_options[],
-	keys_options[];
+	keys_options[], ca_options[];
 extern const char *const force_words[];
+extern const char *const ca_words[];
 extern const char *const usage_by_words[],
 	*const tools_kind_words[], *const env_format_words[],
 					   *const policy_words[], *const quota_words[],

@@ -7,8 +7,8 @@
 #include "cli/settings.h"
 #include "common/log.h"
 
-const char *const env_format_words[] = { "shell", "fish",   "docker",	"json", "claude",
-					 "codex", "gemini", "opencode", NULL };
+const char *const env_format_words[] = { "shell", "fish",  "docker", "docker-ca", "json",
+					 "claude", "codex", "gemini", "opencode",  NULL };
 
 struct env_args {
 	struct cli_common common;
@@ -26,21 +26,16 @@ const struct cli_option env_options[] = {
 };
 
 /* The daemon knows which port was free; who may not ask it takes the configured one. */
-static int env_port(const struct env_args *o, uint16_t *ret)
+static int env_port(const struct env_args *o, const struct config *config, uint16_t *ret)
 {
-	struct config *config = NULL;
 	struct control c = { .fd = -1 };
 	const struct msg_status *s;
-	int code;
 
 	if (o->port > 65535)
 		return cli_fail(EXIT_USAGE, "--port takes a port, up to 65535");
 	*ret = (uint16_t)o->port;
 	if (o->port)
 		return EXIT_OK;
-	code = client_config(&o->common, &config);
-	if (code)
-		return code;
 	*ret = config->door.port;
 	if (!control_open_at(config->run_dir.s, &c) && !control_ask(&c, MSG_CTL_STATUS, NULL, 0)) {
 		s = control_payload(&c, MSG_STATUS, sizeof(*s));
@@ -48,7 +43,6 @@ static int env_port(const struct env_args *o, uint16_t *ret)
 			*ret = (uint16_t)s->host_port;
 	}
 	control_close(&c);
-	config_free(config);
 	return EXIT_OK;
 }
 
@@ -115,6 +109,24 @@ static const char *our_current(const char *name)
 	return getenv(name);
 }
 
+/* Arguments of `docker run`: the folder, so that the container sees a CA that comes later. */
+static void put_docker_ca(void *arg, const char *name, const char *value)
+{
+	(void)arg;
+	printf("-e %s=%s\n", name, value);
+}
+
+static int print_docker_ca(const char *bundle)
+{
+	const char *slash = bundle ? strrchr(bundle, '/') : NULL;
+
+	if (!slash)
+		return cli_fail(EXIT_FAILED, "there is no CA to hand on: `sallyport ca show` says why");
+	printf("-v %.*s:%.*s:ro\n", (int)(slash - bundle), bundle, (int)(slash - bundle), bundle);
+	settings_trust(bundle, put_docker_ca, NULL);
+	return EXIT_OK;
+}
+
 static int print_json(const struct settings *s)
 {
 	struct json_out j;
@@ -141,29 +153,45 @@ static int print_snippet(const char *client, uint16_t port)
 		   : EXIT_OK;
 }
 
+static int print_settings(const struct env_args *o, struct settings *s)
+{
+	if (!strcmp(o->format, "docker-ca"))
+		return print_docker_ca(s->bundle);
+	if (o->common.json || !strcmp(o->format, "json"))
+		return print_json(s);
+	if (!strcmp(o->format, "shell")) {
+		settings_each(s, our_current, put_shell, NULL);
+	} else if (!strcmp(o->format, "fish")) {
+		settings_each(s, our_current, put_fish, NULL);
+	} else if (!strcmp(o->format, "docker")) {
+		/* Variables that name a file which is not mounted would break all TLS of the container: docker-ca has both. */
+		s->bundle = NULL;
+		settings_each(s, no_current, put_docker, NULL);
+	} else {
+		return print_snippet(o->format, s->port);
+	}
+	return EXIT_OK;
+}
+
 int cmd_env(int argc, char **argv)
 {
 	struct env_args o = { .format = "shell" };
 	struct settings s = { .families = FAMILY_ALL };
+	struct config *config = NULL;
+	char bundle[MSG_PATH_BYTES];
 	struct cli_words w;
 	int code = cli_parse(argc, argv, &o, &w);
 
 	code = code < 0 ? cli_count("env", &w, 0, 0) : code;
 	if (code >= 0)
 		return code;
-	code = env_port(&o, &s.port);
-	if (code)
-		return code;
-	s.anthropic_api_key = o.api_key;
-	if (o.common.json || !strcmp(o.format, "json"))
-		return print_json(&s);
-	if (!strcmp(o.format, "shell"))
-		settings_each(&s, our_current, put_shell, NULL);
-	else if (!strcmp(o.format, "fish"))
-		settings_each(&s, our_current, put_fish, NULL);
-	else if (!strcmp(o.format, "docker"))
-		settings_each(&s, no_current, put_docker, NULL);
-	else
-		return print_snippet(o.format, s.port);
-	return EXIT_OK;
+	code = client_config(&o.common, &config);
+	code = code ? code : env_port(&o, config, &s.port);
+	if (!code) {
+		s.anthropic_api_key = o.api_key;
+		s.bundle = settings_bundle(config->run_dir.s, bundle, sizeof(bundle));
+		code = print_settings(&o, &s);
+	}
+	config_free(config);
+	return code;
 }

@@ -84,6 +84,7 @@ static const struct column request_columns[] = {
 	{ "partial", "", COL_BOOL, COL_DATA },
 	{ "estimated", "", COL_BOOL, COL_DATA },
 	{ "unpriced", "", COL_BOOL, COL_DATA },
+	{ "forced", "", COL_BOOL, COL_DATA },
 	{ "stop", "", COL_TEXT, COL_DATA },
 	{ "error", "", COL_TEXT, COL_DATA },
 	{ "rule", "", COL_TEXT, COL_DATA },
@@ -94,7 +95,7 @@ static const struct column request_columns[] = {
 };
 
 /* Of the record's flags (common/record.h). */
-enum { FLAG_STREAMED = 1, FLAG_PARTIAL = 2, FLAG_ESTIMATED = 4, FLAG_UNPRICED = 8 };
+enum { FLAG_STREAMED = 1, FLAG_PARTIAL = 2, FLAG_ESTIMATED = 4, FLAG_UNPRICED = 8, FLAG_FORCED = 32 };
 
 /* -1 in the ledger: the provider did not tell. */
 static void put_tokens(struct table *t, int64_t n)
@@ -177,6 +178,7 @@ static void put_request(struct table *t, const struct answer *a, size_t r)
 	table_int(t, !!(flags & FLAG_PARTIAL));
 	table_int(t, !!(flags & FLAG_ESTIMATED));
 	table_int(t, !!(flags & FLAG_UNPRICED));
+	table_int(t, !!(flags & FLAG_FORCED));
 	for (size_t i = 0; i < ARRAY_SIZE(texts_after); i++)
 		table_text(t, answer_text(a, r, texts_after[i]));
 	table_int(t, answer_int(a, r, "pid"));

@@ -122,7 +122,10 @@ static void gemini_settings(const char *run_dir)
 static int set_environment(const struct run_args *o, uint16_t port, const char *command,
 			   const char *run_dir)
 {
-	struct settings s = { .port = port, .keep_keys = o->keep_keys };
+	char bundle[MSG_PATH_BYTES];
+	struct settings s = { .port = port,
+			      .keep_keys = o->keep_keys,
+			      .bundle = settings_bundle(run_dir, bundle, sizeof(bundle)) };
 	bool failed = false;
 
 	if (!strcmp(o->format, "all"))

@@ -15,7 +15,7 @@ struct show_args {
 	struct cli_common common;
 };
 
-enum { FLAG_STREAMED = 1, FLAG_PARTIAL = 2, FLAG_ESTIMATED = 4, FLAG_UNPRICED = 8 };
+enum { FLAG_STREAMED = 1, FLAG_PARTIAL = 2, FLAG_ESTIMATED = 4, FLAG_UNPRICED = 8, FLAG_FORCED = 32 };
 static const char *const meaning_names[] = { "other", "shell", "file", "search", "web", "mcp" };
 
 /* "sp_" and hex digits, as shown everywhere, or the ledger's own decimal number. */
@@ -104,6 +104,7 @@ static int show_json(const struct answer *a, const struct answer *calls)
 			json_out_bool(&j, "partial", flags & FLAG_PARTIAL);
 			json_out_bool(&j, "estimated", flags & FLAG_ESTIMATED);
 			json_out_bool(&j, "unpriced", flags & FLAG_UNPRICED);
+			json_out_bool(&j, "forced", flags & FLAG_FORCED);
 		} else if (c->kind == ANSWER_TEXT) {
 			json_out_text(&j, name, c->s);
 		} else if (c->kind == ANSWER_INT && is_tokens(name) && c->n < 0) {

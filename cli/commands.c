@@ -50,6 +50,8 @@ const struct command commands[] = {
 	  .options = keys_options },
 	{ "force", "[status | on | off]", "connections past the gateway: state, break-glass", cmd_force,
 	  .words = force_words },
+	{ "ca", "[show] | install | rotate", "the CA with which the gateway answers for providers' names", cmd_ca,
+	  .options = ca_options, .words = ca_words },
 	{ "version", "", "the version", cmd_version, .more = NULL },
 	{ "help", "[COMMAND]", "this list, or one command's options", cmd_help, .more = NULL },
 	{ "completion", "bash | zsh | fish", "a script that completes commands for a shell",

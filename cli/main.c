@@ -16,6 +16,7 @@ static const struct {
 	{ "role", "gateway", gateway_main },
 	{ "role", "ledger", ledger_main },
 	{ "role", "dns", dns_main },
+	{ "role", "ca", ca_main },
 };
 
 /* `sallyport --help` and `sallyport -h` are `sallyport help`, and so on. */

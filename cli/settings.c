@@ -59,6 +59,23 @@ static const char *const secrets[] = {
 	"ZHIPUAI_API_KEY",
 };
 
+/*
+ * A client that was led to the gateway must accept its certificate. Each of these names a file with all certificates to
+ * trust; the bundle holds the system's, too. Java has no such variable: `sallyport ca install` in its image.
+ */
+static const char *const trust[] = {
+	"SSL_CERT_FILE",	/* OpenSSL, Go, Ruby, rustls */
+	"NODE_EXTRA_CA_CERTS",
+	"REQUESTS_CA_BUNDLE",	/* Python's requests */
+	"CURL_CA_BUNDLE",
+	"GIT_SSL_CAINFO",
+	"CODEX_CA_CERTIFICATE",
+	"AWS_CA_BUNDLE",
+	"PIP_CERT",
+	"CARGO_HTTP_CAINFO",
+	"DENO_CERT",
+};
+
 static const char *const proxies[] = { "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY" };
 
 static void emit_url(const char *format, uint16_t port, settings_fn fn, void *arg, const char *name)
@@ -91,6 +108,31 @@ static void emit_no_proxy(const char *(*current)(const char *name), settings_fn 
 	fn(arg, "no_proxy", value);
 }
 
+static const char *nothing_set(const char *name)
+{
+	(void)name;
+	return NULL;
+}
+
+void settings_trust_each(const char *bundle, const char *(*current)(const char *name), settings_fn fn, void *arg)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(trust); i++)
+		if (!current(trust[i]))
+			fn(arg, trust[i], bundle);
+}
+
+void settings_trust(const char *bundle, settings_fn fn, void *arg)
+{
+	settings_trust_each(bundle, nothing_set, fn, arg);
+}
+
+const char *settings_bundle(const char *run_dir, char *ret, size_t size)
+{
+	if (snprintf(ret, size, "%s/ca/bundle.pem", run_dir) >= (int)size || access(ret, R_OK) < 0)
+		return NULL;
+	return ret;
+}
+
 void settings_each(const struct settings *s, const char *(*current)(const char *name),
 		   settings_fn fn, void *arg)
 {
@@ -111,6 +153,8 @@ void settings_each(const struct settings *s, const char *(*current)(const char *
 		if (current(secrets[i]))
 			fn(arg, secrets[i], NULL);
 	emit_no_proxy(current, fn, arg);
+	if (s->bundle)
+		settings_trust_each(s->bundle, current, fn, arg);
 }
 
 /* ---------------------------------------------------------------- files of clients */

@@ -22,6 +22,7 @@ struct settings {
 	 */
 	bool anthropic_api_key;
 	bool keep_keys; /* for providers whose auth_mode is passthrough: keys stay as they are */
+	const char *bundle; /* certificates to trust, with this host's CA; NULL: there are none */
 };
 
 /* `value` NULL: the variable is to be removed. */
@@ -30,6 +31,13 @@ typedef void (*settings_fn)(void *arg, const char *name, const char *value);
  * depends on it. */
 void settings_each(const struct settings *s, const char *(*current)(const char *name),
 		   settings_fn fn, void *arg);
+
+/* The variables with which clients find certificates to trust; those that are set already stay as they are. */
+void settings_trust_each(const char *bundle, const char *(*current)(const char *name), settings_fn fn, void *arg);
+/* The same without asking what is set. */
+void settings_trust(const char *bundle, settings_fn fn, void *arg);
+/* RUN_DIR/ca/bundle.pem when it is there, else NULL. */
+const char *settings_bundle(const char *run_dir, char *ret, size_t size);
 
 /* The text for a client's own file: codex, gemini, opencode, claude. 0, -ENOENT, or the error of
  * the buffer. */

@@ -28,7 +28,11 @@ enum msg_type {
 	MSG_DOOR,        /* struct msg_door + 1..2 fds: listening sockets of one network namespace */
 	MSG_DOOR_CLOSE,  /* struct msg_door */
 	MSG_STOP,        /* no payload: finish what runs, then exit */
-	MSG_CA,          /* fds: the CA's certificates (PEM, the one that signs first), its private key (PEM) */
+	/*
+	 * fds: the CA's certificates (PEM, the one that signs first), its private key (PEM); from the CA role to the
+	 * agent also what sandboxes are to trust (PEM), and what people are told of it (JSON)
+	 */
+	MSG_CA,
 	MSG_NAME,        /* struct msg_name: a provider's name; also to the DNS role */
 	MSG_SOCKET,      /* struct msg_socket + fd: what SOCKET_WANTED asked for; without fd `err` says why not */
 	MSG_NO_RULES,    /* struct msg_result: no policy is in force, and why */
@@ -53,6 +57,9 @@ enum msg_type {
 	MSG_LEDGER_SETUP = 48, /* struct msg_setup + fds: journal root, database directory, balances, listener */
 	MSG_DOORBELL,    /* struct msg_setup (worker number counts) + fd: eventfd of that worker's journal */
 
+	/* agent -> CA role: CONFIG, CA_SETUP, a DNS_PATTERN for each domain of a provider, STOP; CA or RESULT answers */
+	MSG_CA_SETUP = 56, /* struct msg_ca_setup + fd: the CA's directory */
+
 	/* command line -> agent */
 	MSG_CTL_LABEL = 64, /* struct msg_target */
 	MSG_CTL_UNLABEL,    /* struct msg_target */
@@ -62,6 +69,7 @@ enum msg_type {
 	MSG_CTL_RELOAD,     /* no payload */
 	MSG_CTL_KEYS,       /* no payload: MSG_KEY_ROW …, MSG_END */
 	MSG_CTL_FORCE,      /* struct msg_force_wish: MSG_FORCE, or MSG_RESULT of a change */
+	MSG_CTL_CA_ROTATE = 80, /* no payload: a new CA is made */
 
 	/* agent -> command line */
 	MSG_RESULT = 96, /* struct msg_result (+ cgroup descriptor for RUN) */
@@ -140,6 +148,11 @@ struct msg_socket {
 	uint32_t family;       /* AF_INET, AF_INET6 */
 	uint32_t type;         /* SOCK_STREAM, SOCK_DGRAM */
 	int32_t err;           /* of the answer */
+};
+
+struct msg_ca_setup {
+	uint32_t rotate; /* make a new one, whether or not it is time */
+	uint32_t pad;
 };
 
 struct msg_dns_door {

@@ -45,6 +45,7 @@ static const char *const outcome_names[] = {
 	[OUTCOME_OVERLOADED] = "overloaded",
 	[OUTCOME_LOCAL] = "local",
 	[OUTCOME_LOST] = "lost",
+	[OUTCOME_MISDIRECTED] = "misdirected",
 };
 static_assert(ARRAY_SIZE(outcome_names) == OUTCOME_MAX, "an outcome lacks its name");
 

@@ -26,6 +26,7 @@ enum outcome {
 	OUTCOME_OVERLOADED, /* our own bounds: memory, connections, ledger full */
 	OUTCOME_LOCAL,      /* answered by the gateway itself: HEAD, /v1/models */
 	OUTCOME_LOST,       /* the worker died in the middle; what was known is recorded */
+	OUTCOME_MISDIRECTED, /* its Host is not the name that the connection was made for */
 	OUTCOME_MAX,
 };
 

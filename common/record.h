@@ -36,6 +36,7 @@ enum rec_request_flag {
 	RQF_ESTIMATED = 4, /* no usage from the provider: cost is our estimate */
 	RQF_UNPRICED = 8,
 	RQF_UPDATE = 16, /* replaces the record of the same id that was written at the end marker */
+	RQF_FORCED = 32, /* its client asked for the provider itself and was led to the door */
 };
 
 struct rec_request {

@@ -8,3 +8,4 @@ int agent_main(int argc, char **argv);   /* sallyport daemon --config FILE */
 int gateway_main(int argc, char **argv); /* sallyport role gateway N, channel on fd 3 */
 int ledger_main(int argc, char **argv);  /* sallyport role ledger, channel on fd 3 */
 int dns_main(int argc, char **argv);     /* sallyport role dns, channel on fd 3 */
+int ca_main(int argc, char **argv);      /* sallyport role ca, channel on fd 3 */

@@ -444,6 +444,8 @@ static void fill_end(const struct request *r, struct live_slot *s)
 	s->rec.first_byte_us = r->first_byte_ns ? (r->first_byte_ns - r->started_ns) / 1000 : 0;
 	if (r->state != REQUEST_ANSWER_BODY)
 		s->rec.flags &= RQF_ESTIMATED | RQF_UNPRICED; /* there was no answer that could be partial */
+	if (r->forced)
+		s->rec.flags |= RQF_FORCED;
 }
 
 /*
@@ -467,7 +469,7 @@ static bool is_denial(enum outcome outcome)
 }
 
 /* Repeats of an event, counted in the memory of this process: an event is a message, not money. */
-#define EVENTS_MAX 16
+#define EVENTS_MAX 32
 static struct event_repeat {
 	uint64_t key, until_ns; /* key 0: free */
 	struct rec_event rec;
@@ -670,10 +672,11 @@ void account_recover_left(struct gateway *gw, int fd)
 
 /* ------------------------------------------------------------------ events */
 
-/* Counts an event that was recorded a moment ago; else false and a place to remember it, or NULL. */
-static bool event_repeated(struct gateway *gw, uint64_t key, struct event_repeat **ret_place)
+/* Counts an event that was recorded a moment ago; else false, a place to remember it or NULL, and how many are taken. */
+static bool event_repeated(struct gateway *gw, uint64_t key, struct event_repeat **ret_place, unsigned *ret_taken)
 {
 	*ret_place = NULL;
+	*ret_taken = 0;
 	for (struct event_repeat *e = event_repeats; e < event_repeats + EVENTS_MAX; e++) {
 		if (e->key == key && e->until_ns > gw->loop.now_ns) {
 			e->rec.count++;
@@ -681,6 +684,8 @@ static bool event_repeated(struct gateway *gw, uint64_t key, struct event_repeat
 		}
 		if (!e->key)
 			*ret_place = e;
+		else
+			(*ret_taken)++;
 	}
 	return false;
 }
@@ -692,16 +697,24 @@ void account_event(struct gateway *gw, const struct conn *c, const char *kind, c
 	char text[512], strings[sizeof(event_repeats[0].strings)];
 	struct str parts[EV_STRINGS] = { [EV_KIND] = str_of(kind) };
 	struct event_repeat *place;
-	uint64_t key;
+	uint64_t key, coarse;
+	unsigned taken;
 	va_list ap;
 	size_t n;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	key = mix(mix(c ? c->stamp.cgroup_id : 0, str_of(kind)), str_of(text)) | 1;
-	if (event_repeated(gw, key, &place))
+	/* Who varies names or addresses to fill the table is counted by cgroup and kind only. */
+	coarse = mix(c ? c->stamp.cgroup_id : 0, str_of(kind)) | 1;
+	key = mix(coarse, str_of(text)) | 1;
+	if (event_repeated(gw, key, &place, &taken))
 		return;
+	if (taken >= EVENTS_MAX / 2) {
+		key = coarse;
+		if (event_repeated(gw, key, &place, &taken))
+			return;
+	}
 	parts[EV_TEXT] = str_of(text);
 	if (c) {
 		rec.cgroup_id = c->stamp.cgroup_id;

@@ -8,7 +8,10 @@
 #include <sys/uio.h>
 
 #include "common/log.h"
+#include "gateway/client_hello.h"
+#include "gateway/peek.h"
 #include "gateway/request.h"
+#include "gateway/tls_server.h"
 
 /* Rationale: above the high mark the provider pauses; a stream's usual lag is far below it. */
 #define OUT_HIGH_BYTES (256u << 10)
@@ -24,6 +27,63 @@
 #define LINGER_NS (2 * NSEC_PER_SEC)
 
 static void on_conn(void *arg, uint32_t events);
+static void conn_read_rest(struct conn *c);
+
+/* ------------------------------------------------------------------ bytes, in clear or in TLS */
+
+/* Bytes, 0 at the end, negative errno. */
+static ssize_t conn_recv(struct conn *c, void *data, size_t n)
+{
+	ssize_t got;
+
+	if (c->tls)
+		return tls_read(c->tls, data, n);
+	got = read(c->fd, data, n);
+	return got < 0 ? -errno : got;
+}
+
+/* As many of both as it takes now, or negative errno. */
+static ssize_t conn_put_tls(struct conn *c, const struct iovec iov[2])
+{
+	size_t sent = 0;
+
+	for (int i = 0; i < 2; i++) {
+		for (size_t at = 0; at < iov[i].iov_len;) {
+			ssize_t n = tls_write(c->tls, (const char *)iov[i].iov_base + at, iov[i].iov_len - at);
+
+			if (n < 0)
+				return n == -EAGAIN && sent ? (ssize_t)sent : n;
+			at += (size_t)n;
+			sent += (size_t)n;
+		}
+	}
+	return (ssize_t)sent;
+}
+
+static ssize_t conn_put(struct conn *c, struct iovec iov[2])
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t sent;
+
+	if (c->tls)
+		return conn_put_tls(c, iov);
+	sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+	return sent < 0 ? -errno : sent;
+}
+
+static void on_kick(void *arg)
+{
+	conn_read_rest(arg);
+}
+
+/* Reading goes on: what the session holds decrypted brings no event. */
+static void conn_kick(struct conn *c)
+{
+	if (c->tls && tls_pending(c->tls))
+		loop_timer(&c->gw->loop, &c->kick, c->gw->loop.now_ns, on_kick, c);
+}
+
+/* ------------------------------------------------------------------ life */
 
 static void on_deadline(void *arg)
 {
@@ -41,11 +101,13 @@ static void on_deadline(void *arg)
 	}
 	if (c->state == CONN_HEAD && buf_len(&c->in))
 		log_debug("a request's head did not come in time fd=%d", c->fd);
+	if (c->forced)
+		peek_timeout(c);
 	conn_close(c);
 }
 
 /* Moves the deadline; the heap is touched only when it comes nearer. */
-static void conn_set_deadline(struct conn *c, uint64_t after_ns)
+void conn_set_deadline(struct conn *c, uint64_t after_ns)
 {
 	c->deadline_ns = c->gw->loop.now_ns + after_ns;
 	if (!c->timer.index || c->timer.at_ns > c->deadline_ns)
@@ -73,17 +135,17 @@ void conn_read_stamp(struct conn *c)
 	}
 }
 
-/* Those that wait for a request, and have nothing left to send, are given up first. */
-static void conn_set_idle(struct conn *c)
+void conn_set_idle(struct conn *c)
 {
-	if ((c->state == CONN_IDLE || c->state == CONN_HEAD) && !c->close_after && !c->refused && !buf_len(&c->out))
+	bool waits = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_PEEK;
+
+	if (waits && !c->close_after && !c->refused && !buf_len(&c->out))
 		share_idle_add(c->share, &c->idle);
 	else
 		share_idle_remove(c->share, &c->idle);
 }
 
-/* Room for one more of its sandbox, if need be in the place of one that waits. */
-static bool conn_fits(const struct conn *c)
+bool conn_fits(const struct conn *c)
 {
 	struct gateway *gw = c->gw;
 	struct share *victim;
@@ -145,6 +207,8 @@ void conn_accept(struct gateway *gw, int fd)
 	}
 	conn_set_idle(c);
 	conn_set_deadline(c, gw->config->client.head_timeout_ns);
+	if (c->stamped && peek_is_forced(&c->stamp))
+		peek_start(c);
 }
 
 /* What is kept of the client's bytes counts as held, as bodies do. */
@@ -174,12 +238,15 @@ void conn_close(struct conn *c)
 		return;
 	c->state = CONN_DEAD;
 	loop_untimer(&c->gw->loop, &c->timer);
+	loop_untimer(&c->gw->loop, &c->kick);
 	loop_unwatch(&c->gw->loop, &c->watch);
+	tls_free(TAKE_PTR(c->tls));
 	close(TAKE_FD(c->fd));
 	if (r) {
 		c->req = NULL;
 		request_client_gone(r);
 	}
+	peek_free(TAKE_PTR(c->forced));
 	conn_leave_share(c);
 	buf_fini(&c->in);
 	buf_fini(&c->out);
@@ -251,10 +318,14 @@ static void conn_drained(struct conn *c)
 		 */
 		if (!c->shut)
 			conn_set_deadline(c, LINGER_NS);
+		if (c->tls && !c->shut)
+			tls_server_end(c->tls);
 		shutdown(c->fd, SHUT_WR);
 		c->shut = true;
-	} else if (buf_len(&c->in) && c->state != CONN_BUSY) {
-		conn_pump(c, STR_NULL);
+	} else if (c->state != CONN_BUSY) {
+		if (buf_len(&c->in))
+			conn_pump(c, STR_NULL);
+		conn_kick(c);
 	}
 }
 
@@ -263,11 +334,12 @@ int conn_flush(struct conn *c)
 	struct request *r = c->req;
 
 	while (buf_len(&c->out)) {
-		ssize_t n = send(c->fd, buf_head(&c->out), buf_len(&c->out), MSG_NOSIGNAL);
+		struct iovec iov[2] = { { buf_head(&c->out), buf_len(&c->out) }, { NULL, 0 } };
+		ssize_t n = conn_put(c, iov);
 
-		if (n < 0 && errno == EINTR)
+		if (n == -EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN) {
+		if (n == -EAGAIN) {
 			conn_set_deadline(c, WRITE_STALL_NS);
 			loop_rewatch(&c->gw->loop, &c->watch, c->watch.events | EPOLLOUT);
 			return 0;
@@ -287,15 +359,14 @@ int conn_flush(struct conn *c)
 int conn_send(struct conn *c, const void *data, size_t n)
 {
 	struct iovec iov[2] = { { buf_head(&c->out), buf_len(&c->out) }, { (void *)(uintptr_t)data, n } };
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
 	size_t from_out, from_data;
 	ssize_t sent;
 
 	/* While the socket is full, asking it again would cost a call and bring nothing. */
 	if (c->watch.events & EPOLLOUT)
 		return buf_append(&c->out, data, n);
-	sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
-	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+	sent = conn_put(c, iov);
+	if (sent < 0 && sent != -EAGAIN && sent != -EINTR) {
 		conn_close(c);
 		return -EPIPE;
 	}
@@ -315,8 +386,13 @@ static size_t conn_parse_head(struct conn *c, struct str in)
 {
 	struct http_head head;
 	const char *why = NULL;
-	int n = http_parse_request(in, &head, &why);
+	int n;
 
+	if (!c->tls && str_starts(in, STR(TLS_FIRST_BYTE))) {
+		peek_refuse_tls(c);
+		return in.n;
+	}
+	n = http_parse_request(in, &head, &why);
 	if (n == HTTP_BAD) {
 		request_bad_head(c, why);
 		return in.n;
@@ -335,15 +411,15 @@ static size_t conn_parse_head(struct conn *c, struct str in)
 	return (size_t)n;
 }
 
-/* A part of a head has to fit into its sandbox's share of memory, as a body has. */
-static void conn_hold_in(struct conn *c)
+void conn_hold_in(struct conn *c)
 {
 	struct gateway *gw = c->gw;
 
 	if (buf_len(&c->in) == c->held)
 		return;
 	conn_hold(c, buf_len(&c->in));
-	if (c->state == CONN_HEAD && !share_fits(c->share->bytes, gw->config->client.body_memory_bytes, gw->body_bytes))
+	if ((c->state == CONN_HEAD || c->state == CONN_PEEK) &&
+	    !share_fits(c->share->bytes, gw->config->client.body_memory_bytes, gw->body_bytes))
 		conn_close(c);
 }
 
@@ -404,6 +480,7 @@ void conn_request_done(struct conn *c, bool keep)
 	conn_set_idle(c);
 	conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
 	loop_rewatch(&c->gw->loop, &c->watch, c->watch.events | EPOLLIN);
+	conn_kick(c);
 	if (buf_len(&c->in))
 		conn_pump(c, STR_NULL);
 	else
@@ -415,11 +492,11 @@ static bool conn_read_body(struct conn *c)
 {
 	size_t room;
 	char *to = request_body_room(c->req, &room);
-	ssize_t n = to ? read(c->fd, to, room) : 0;
+	ssize_t n = to ? conn_recv(c, to, room) : 0;
 
 	if (!to)
 		return false;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n == -EAGAIN || n == -EINTR)
 		return true;
 	if (n <= 0) {
 		conn_close(c);
@@ -439,8 +516,8 @@ static void conn_read(struct conn *c)
 
 	if (c->state == CONN_BODY && !buf_len(&c->in) && conn_read_body(c))
 		return;
-	n = read(c->fd, c->gw->scratch, SCRATCH_BYTES);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	n = conn_recv(c, c->gw->scratch, SCRATCH_BYTES);
+	if (n == -EAGAIN || n == -EINTR)
 		return;
 	if (n <= 0) {
 		conn_close(c);
@@ -453,15 +530,44 @@ static void conn_read(struct conn *c)
 	conn_pump(c, (struct str){ c->gw->scratch, (size_t)n });
 }
 
+/* Its next request, or more of this one, is wanted now. */
+static bool conn_wants(const struct conn *c)
+{
+	return c->shut || (c->state != CONN_BUSY && (c->state == CONN_BODY || c->close_after || !conn_full(c)));
+}
+
+/* What is left of a TLS record: at most 16 KiB, so this ends. */
+static void conn_read_rest(struct conn *c)
+{
+	while (c->state != CONN_DEAD && c->tls && conn_wants(c) && tls_pending(c->tls))
+		conn_read(c);
+}
+
+void conn_begin(struct conn *c)
+{
+	c->state = CONN_HEAD;
+	conn_set_idle(c);
+	conn_set_deadline(c, c->gw->config->client.head_timeout_ns);
+	loop_rewatch(&c->gw->loop, &c->watch, EPOLLIN | EPOLLRDHUP);
+	if (buf_len(&c->in))
+		conn_pump(c, STR_NULL);
+	conn_kick(c);
+}
+
 static void on_conn(void *arg, uint32_t events)
 {
 	struct conn *c = arg;
 
+	if (c->state >= CONN_PEEK) {
+		if (c->state != CONN_DEAD)
+			peek_event(c, events);
+		return;
+	}
 	if (events & EPOLLOUT && conn_flush(c) < 0)
 		return;
 	if (c->state == CONN_DEAD)
 		return;
-	if (!c->shut && (c->state == CONN_BUSY || (c->state != CONN_BODY && !c->close_after && conn_full(c)))) {
+	if (!conn_wants(c)) {
 		if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 			conn_close(c);
 			return;
@@ -473,4 +579,5 @@ static void on_conn(void *arg, uint32_t events)
 	}
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		conn_read(c);
+	conn_read_rest(c);
 }

@@ -10,8 +10,15 @@ enum conn_state {
 	CONN_HEAD, /* a part of a head is there */
 	CONN_BODY, /* the body comes */
 	CONN_BUSY, /* the request is with the provider */
+	/* peek.c: its client did not ask for the door */
+	CONN_PEEK,    /* its first bytes come */
+	CONN_TLS,     /* TLS of ours begins */
+	CONN_SPLICED, /* its bytes go on to where it asked for */
 	CONN_DEAD,
 };
+
+struct forced;
+struct tls;
 
 struct conn {
 	struct gateway *gw;
@@ -34,6 +41,9 @@ struct conn {
 	struct share_idle idle;
 	uint64_t held; /* bytes of `in` that count as held */
 	struct stamp stamp;
+	struct tls *tls;       /* NULL: clear text */
+	struct forced *forced; /* NULL: its client asked for the door */
+	struct timer kick;     /* bytes lie decrypted in the session, which epoll does not see */
 };
 
 /* Takes the descriptor. */
@@ -51,6 +61,16 @@ bool conn_full(const struct conn *c);
 void conn_request_done(struct conn *c, bool keep);
 /* The one way to close: tells the request, if one runs. */
 void conn_close(struct conn *c);
+/* Requests are read from here on: what is in c->in or in the TLS session is the first of them. */
+void conn_begin(struct conn *c);
+/* Moves the deadline, after which the connection is closed. */
+void conn_set_deadline(struct conn *c, uint64_t after_ns);
+/* Those that wait for a request, and have nothing left to send, are given up first. */
+void conn_set_idle(struct conn *c);
+/* Room for what its sandbox has, this one counted; if need be in the place of a connection that waits. */
+bool conn_fits(const struct conn *c);
+/* What lies in c->in has to fit into its sandbox's share of memory, as a body has; it may be closed. */
+void conn_hold_in(struct conn *c);
 /* Reads the stamp, or reads it again: the cross-check may decide only now. */
 void conn_read_stamp(struct conn *c);
 /* Frees what died in this batch. */

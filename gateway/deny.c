@@ -28,6 +28,8 @@ static const char *status_text(int status)
 		return "Not Found";
 	case 413:
 		return "Content Too Large";
+	case 421:
+		return "Misdirected Request";
 	case 426:
 		return "Upgrade Required";
 	case 429:
@@ -54,6 +56,8 @@ static int outcome_status(enum outcome outcome)
 		return 400;
 	case OUTCOME_TOO_LARGE:
 		return 413;
+	case OUTCOME_MISDIRECTED:
+		return 421;
 	case OUTCOME_DENIED_QUOTA:
 		return 429;
 	case OUTCOME_OVERLOADED:
@@ -78,7 +82,7 @@ static struct shape shape_anthropic(enum outcome outcome)
 		status,
 		status == 403 ? "permission_error" :
 		status == 404 ? "not_found_error" :
-		status == 400 ? "invalid_request_error" :
+		status == 400 || status == 421 ? "invalid_request_error" :
 		status == 413 ? "request_too_large" :
 		status == 429 ? "rate_limit_error" :
 		status == 503 ? "overloaded_error" :

@@ -8,6 +8,7 @@
 #include "gateway/balance.h"
 #include "gateway/labels.h"
 #include "gateway/live.h"
+#include "gateway/hosts.h"
 #include "gateway/rules.h"
 #include "gateway/share.h"
 #include "gateway/upstream.h"
@@ -20,6 +21,8 @@
 
 struct conn;
 struct request;
+struct splice;
+struct tls_server;
 
 struct door {
 	uint64_t id;
@@ -43,6 +46,7 @@ struct gateway {
 	unsigned worker;
 	struct config *config;
 	struct tls_context *tls;
+	struct tls_server *tls_server;
 	struct upstream *upstream;
 
 	int channel; /* -1: the agent died, and this worker only finishes what runs */
@@ -54,6 +58,7 @@ struct gateway {
 	struct rules *pending; /* RULES and KEYs of the next commit */
 	char no_rules[MSG_TEXT_BYTES]; /* why there are none: what is wrong with the file */
 	struct labels labels;
+	struct hosts hosts;
 	struct door *doors[DOORS_MAX];
 	unsigned n_doors;
 	bool accept_paused;
@@ -71,6 +76,7 @@ struct gateway {
 	struct conn *dead_conns; /* freed after the batch */
 	struct request *dead_requests;
 	struct request *requests_free;
+	struct splice *wanted; /* wait for a socket of the agent */
 	unsigned n_conns, n_requests, n_requests_free;
 	unsigned n_refused; /* connections that only wait to be told so */
 	struct shares shares;

@@ -18,6 +18,8 @@
 #include "common/msg.h"
 #include "common/role.h"
 #include "gateway/request.h"
+#include "gateway/splice.h"
+#include "gateway/tls_server.h"
 
 /* Accepts of one event before others get their turn. */
 #define ACCEPT_BATCH 64
@@ -226,6 +228,28 @@ static void on_msg_live_left(void *arg, struct ipc_message *m)
 	account_recover_left(arg, m->fds[0]);
 }
 
+static void on_msg_ca(void *arg, struct ipc_message *m)
+{
+	struct gateway *gw = arg;
+	const char *why = "";
+
+	if (tls_server_set_ca(gw->tls_server, m->fds[0], m->fds[1], &why) < 0)
+		log_err("the CA cannot be used: %s; `sallyport ca rotate` makes a new one", why);
+}
+
+static void on_msg_name(void *arg, struct ipc_message *m)
+{
+	struct gateway *gw = arg;
+
+	if (hosts_set(&gw->hosts, (const void *)m->payload) < 0)
+		log_limited(LOG_WARN, "a provider's name could not be taken over; events show its address only");
+}
+
+static void on_msg_socket(void *arg, struct ipc_message *m)
+{
+	splice_socket(arg, (const void *)m->payload, m->n_fds ? TAKE_FD(m->fds[0]) : -1);
+}
+
 static const struct ipc_rule agent_rules[] = {
 	{ MSG_RULES, sizeof(struct msg_rules), 1, 2, on_msg_rules },
 	{ MSG_KEY, sizeof(struct msg_key), 1, 1, on_msg_key },
@@ -237,6 +261,9 @@ static const struct ipc_rule agent_rules[] = {
 	{ MSG_NO_RULES, sizeof(struct msg_result), 0, 0, on_msg_no_rules },
 	{ MSG_STOP, 0, 0, 0, on_msg_stop },
 	{ MSG_LIVE_LEFT, 0, 1, 1, on_msg_live_left },
+	{ MSG_CA, 0, 2, 2, on_msg_ca },
+	{ MSG_NAME, sizeof(struct msg_name), 0, 0, on_msg_name },
+	{ MSG_SOCKET, sizeof(struct msg_socket), 0, 1, on_msg_socket },
 };
 
 void gateway_drain_channel(struct gateway *gw)
@@ -325,7 +352,7 @@ static const int allowed_syscalls[] = {
 #ifdef SYS_open
 	SYS_open, SYS_stat, SYS_access, SYS_readlink,
 #endif
-	SYS_statx, SYS_readlinkat, SYS_membarrier, SYS_sigaltstack,
+	SYS_statx, SYS_readlinkat, SYS_membarrier, SYS_sigaltstack, SYS_splice, SYS_pipe2,
 };
 
 static void after_batch(void *arg)
@@ -409,6 +436,7 @@ int gateway_main(int argc, char **argv)
 	log_level_parse(gw->config->log_level.s, &level);
 	log_init("gateway", level);
 	gw->tls = tls_context_new(gw->config->upstream.ca_file.s);
+	gw->tls_server = tls_server_new();
 	uid = isolate_user_id(gw->config->users.gateway.s);
 	gid = isolate_group_id(gw->config->users.group.s);
 	isolate_user(uid, gid);

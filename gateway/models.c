@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "common/log.h"
+#include "gateway/peek.h"
 #include "gateway/request.h"
 
 struct listing {
@@ -55,7 +56,9 @@ static int put_facts(struct listing *l, const struct policy_provider *p, struct 
 static void on_model(void *arg, const struct policy_provider *p, struct str model)
 {
 	struct listing *l = arg;
-	bool wanted = l->format == WIRE_OPENAI_CHAT ? true : p->formats[l->format];
+	struct str host = peek_name(l->r->conn);
+	bool wanted = (l->format == WIRE_OPENAI_CHAT || p->formats[l->format]) &&
+		      (!host.n || policy_provider_owns(p, host));
 
 	/* A pattern is no model's name. */
 	if (l->err || !wanted || memchr(model.s, '*', model.n) || memchr(model.s, '?', model.n))

@@ -8,6 +8,8 @@
 #include "common/log.h"
 #include "gateway/client.h"
 #include "gateway/deny.h"
+#include "gateway/forced.h"
+#include "gateway/peek.h"
 
 /* Rationale: as many as are usually in flight; more are allocated and freed. */
 #define REQUESTS_FREE_MAX 256
@@ -160,8 +162,8 @@ void request_finish(struct request *r, enum outcome outcome)
 	if (r->state == REQUEST_DONE)
 		return;
 	request_record(r, outcome);
-	log_debug("request ended id=sp_%016" PRIx64 " outcome=%s provider=%u status=%d", r->id,
-		  outcome_name(r->outcome), r->provider, r->answer_status);
+	log_debug("request ended id=sp_%016" PRIx64 " outcome=%s provider=%u status=%d why=%s", r->id,
+		  outcome_name(r->outcome), r->provider, r->answer_status, c ? forced_why_name(c->stamp.why) : "");
 	r->conn = NULL;
 	request_release(r);
 	if (c)
@@ -333,6 +335,24 @@ static int request_take_head(struct request *r, const struct http_head *head, st
 	return 0;
 }
 
+/* On a connection that is bound to a provider's name each request is for that name. False: answered. */
+static bool request_directed(struct request *r)
+{
+	struct conn *c = r->conn;
+	struct str bound = peek_name(c);
+	char host[MSG_HOST_BYTES];
+
+	r->forced = peek_is_forced(&c->stamp);
+	if (!r->forced || (bound.n && peek_host(http_header_get(&r->head, "host"), host, sizeof(host)) &&
+			   str_eq(str_of(host), bound)))
+		return true;
+	r->head.keep_alive = false;
+	request_deny(r, OUTCOME_MISDIRECTED,
+		     "Sallyport: the request's Host is not %.*s, which its connection was made for; use a connection of its own for each name.",
+		     STR_ARG(bound));
+	return false;
+}
+
 static void request_find_session(struct request *r)
 {
 	for (const char *const *name = client_session_headers; *name; name++) {
@@ -408,6 +428,8 @@ void request_head(struct conn *c, const struct http_head *head, struct str bytes
 			     "Sallyport: this sandbox has as many connections open as the gateway gives to one (client.max_connections); close some, or try again.");
 		return;
 	}
+	if (!request_directed(r))
+		return;
 	request_find_session(r);
 	req_tap_start(r->tap, r->route.format);
 	if (!request_bounds(r))
@@ -626,7 +648,8 @@ static void request_judge(struct request *r)
 	struct policy_query q = { .who = request_facts(r),
 				  .format = r->route.format,
 				  .model = r->model,
-				  .provider = str_of(r->route.provider) };
+				  .provider = str_of(r->route.provider),
+				  .host = peek_name(r->conn) };
 
 	policy_eval(r->rules->policy, &q, &r->verdict);
 	str_copy(r->rule, sizeof(r->rule), str_of(r->verdict.rule));

@@ -54,6 +54,7 @@ struct request {
 	struct http_chunked chunked;
 	uint64_t body_left;
 	bool body_whole;
+	bool forced; /* its client asked for the provider itself and was led here */
 	struct buf body;
 	uint64_t body_counted; /* of it in gw->body_bytes and the share's */
 	struct share *share;   /* whose body it is; the client may have left */

@@ -9,14 +9,10 @@
 
 #include "common/base.h"
 #include "common/log.h"
+#include "gateway/tls_internal.h"
 
 struct tls_context {
 	SSL_CTX *ctx;
-};
-
-struct tls {
-	SSL *ssl;
-	char why[160];
 };
 
 struct tls_context *tls_context_new(const char *ca_file)

@@ -395,6 +395,25 @@ static bool eval_charges_fit(struct eval *e)
 	return true;
 }
 
+/* Of a request that came by a provider's name: those of them that have this name; false: none has. */
+static bool eval_owners(struct eval *e)
+{
+	const struct policy *p = e->p;
+	struct bits256 owners = { 0 };
+
+	if (!e->q->host.n)
+		return true;
+	for (unsigned i = 0; i < p->n_providers; i++)
+		if (bit_test(e->serving.w, i) && policy_provider_owns(&p->providers[i], e->q->host))
+			bit_set(owners.w, i);
+	e->serving = owners;
+	if (bits256_any(&owners))
+		return true;
+	eval_deny(e, OUTCOME_UNKNOWN_MODEL, "no provider with the name %s serves %s", diag_word(e->q->host).s,
+		  e->ret->model.n ? diag_word(e->ret->model).s : "this");
+	return false;
+}
+
 void policy_eval(const struct policy *p, const struct policy_query *q, struct policy_verdict *ret)
 {
 	const struct grant *grant;
@@ -405,7 +424,7 @@ void policy_eval(const struct policy *p, const struct policy_query *q, struct po
 	ret->model = q->model;
 	ret->is_admin = false;
 	ret->rule[0] = '\0';
-	if (!eval_identity(&e) || !eval_names(&e) || !eval_serving(&e))
+	if (!eval_identity(&e) || !eval_names(&e) || !eval_serving(&e) || !eval_owners(&e))
 		return;
 	eval_granted(&e);
 	for (unsigned i = 0; i < p->n_order && ret->n_candidates < POLICY_CANDIDATES; i++) {

@@ -120,6 +120,7 @@ struct policy_query {
 	struct str model; /* "model" or "provider/model"; a provider prefix is honoured if it names
 			     one */
 	struct str provider; /* explicit provider (/p/{provider}/…), or empty */
+	struct str host;     /* the provider's name that it was sent to: only who has it may serve it; or empty */
 };
 
 struct policy_verdict {

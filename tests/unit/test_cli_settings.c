@@ -52,6 +52,19 @@ static void everything(void)
 	HAS_NOT("NO_PROXY");
 }
 
+static void trusted_certificates(void)
+{
+	memset(world, 0, sizeof(world));
+	world[0].name = "REQUESTS_CA_BUNDLE";
+	world[0].value = "/corp.pem";
+	settle(&(struct settings){ .port = 1, .families = FAMILY_ALL, .bundle = "/run/x/ca/bundle.pem" });
+	HAS("SSL_CERT_FILE=/run/x/ca/bundle.pem");
+	HAS("NODE_EXTRA_CA_CERTS=/run/x/ca/bundle.pem");
+	HAS_NOT("REQUESTS_CA_BUNDLE"); /* is the caller's */
+	settle(&(struct settings){ .port = 1, .families = FAMILY_ALL });
+	HAS_NOT("SSL_CERT_FILE");
+}
+
 static void real_keys_go(void)
 {
 	memset(world, 0, sizeof(world));
@@ -131,4 +144,4 @@ static void snippets(void)
 	buf_fini(&b);
 }
 
-TESTS(T(everything), T(real_keys_go), T(families), T(proxies), T(snippets))
+TESTS(T(everything), T(trusted_certificates), T(real_keys_go), T(families), T(proxies), T(snippets))

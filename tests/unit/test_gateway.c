@@ -10,6 +10,7 @@
 #include "gateway/keys.h"
 #include "gateway/labels.h"
 #include "gateway/live.h"
+#include "gateway/hosts.h"
 #include "tests/unit/test.h"
 
 static struct http_head head;
@@ -56,6 +57,9 @@ static void denial_statuses(void)
 		{ WIRE_ANTHROPIC_MESSAGES, OUTCOME_UNKNOWN_MODEL, "", 404, "type", "not_found_error" },
 		{ WIRE_ANTHROPIC_MESSAGES, OUTCOME_DENIED_QUOTA, "", 429, "type", "rate_limit_error" },
 		{ WIRE_ANTHROPIC_MESSAGES, OUTCOME_TOO_LARGE, "", 413, "type", "request_too_large" },
+		{ WIRE_ANTHROPIC_MESSAGES, OUTCOME_MISDIRECTED, "", 421, "type", "invalid_request_error" },
+		{ WIRE_OPENAI_CHAT, OUTCOME_MISDIRECTED, "", 421, "code", "misdirected" },
+		{ WIRE_GEMINI, OUTCOME_MISDIRECTED, "", 421, "status", "INVALID_ARGUMENT" },
 		{ WIRE_OPENAI_CHAT, OUTCOME_DENIED_QUOTA, "", 429, "code", "insufficient_quota" },
 		{ WIRE_OPENAI_CHAT, OUTCOME_DENIED_MODEL, "", 403, "code", "denied_model" },
 		{ WIRE_OPENAI_RESPONSES, OUTCOME_DENIED_MODEL, "codex/0.169", 400, "type", "invalid_request_error" },
@@ -156,6 +160,36 @@ static void label_table(void)
 	labels_fini(&l);
 }
 
+static void host_table(void)
+{
+	static const uint32_t order[] = { 5, 1, 9, 3, 7 };
+	struct hosts t = { 0 };
+	struct msg_name msg = { .name_id = 0, .name = "a.test" };
+
+	CHECK_INT(hosts_set(&t, &msg), -EINVAL);
+	for (uint32_t round = 0; round < 40; round++) {
+		for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+			msg.name_id = 10 * round + order[i];
+			snprintf(msg.name, sizeof(msg.name), "n%u.test", msg.name_id);
+			CHECK_INT(hosts_set(&t, &msg), 0);
+		}
+	}
+	CHECK_INT(t.n, 200);
+	CHECK_STR(hosts_get(&t, 7), "n7.test");
+	CHECK_STR(hosts_get(&t, 395), "n395.test");
+	CHECK_STR(hosts_get(&t, 2), "");
+	CHECK_STR(hosts_get(&t, 1000), "");
+	msg.name_id = 7;
+	str_copy(msg.name, sizeof(msg.name), STR("other.test"));
+	CHECK_INT(hosts_set(&t, &msg), 0);
+	CHECK(t.n == 200);
+	CHECK_STR(hosts_get(&t, 7), "other.test");
+	memset(msg.name, 'x', sizeof(msg.name));
+	CHECK_INT(hosts_set(&t, &msg), -EINVAL);
+	hosts_fini(&t);
+	CHECK_STR(hosts_get(&t, 7), "");
+}
+
 static unsigned recovered;
 static struct live *live;
 
@@ -225,4 +259,4 @@ static void live_slots(void)
 	close(fd);
 }
 
-TESTS(T(denial_statuses), T(denial_retry_after), T(secrets), T(label_table), T(live_slots))
+TESTS(T(denial_statuses), T(denial_retry_after), T(secrets), T(label_table), T(host_table), T(live_slots))

@@ -1057,9 +1057,41 @@ static void domains_of_providers(void)
 		    "is no network");
 }
 
+/* A request that was sent to a provider's name is for who has that name, whatever else serves the model. */
+static void bound_to_a_name(void)
+{
+	struct policy *p = must_parse(
+		"{\"providers\":{\"a\":{\"baseurl\":\"https://api.a.test\",\"apikey\":\"env:K\",\"models\":[\"m\",\"x\"]},"
+		"\"b\":{\"baseurl\":\"https://b.test\",\"apikey\":\"env:K\",\"models\":[\"m\"],\"preference\":5,\"domains\":[\"*.b.test\"]}},"
+		"\"grants\":[" GRANT("\"*\"", "{\"role\":\"user\",\"models\":\"**\"}") "]}");
+	struct str tag = STR("tag:a");
+	struct policy_query q = { .who = { .tags = &tag, .n_tags = 1 }, .format = WIRE_OPENAI_CHAT, .model = STR("m") };
+	struct policy_verdict v;
+
+	policy_eval(p, &q, &v);
+	CHECK(v.outcome == OUTCOME_NONE && v.n_candidates == 2);
+	q.host = STR("api.a.test");
+	policy_eval(p, &q, &v);
+	CHECK(v.outcome == OUTCOME_NONE && v.n_candidates == 1 && v.candidates[0] == 0);
+	q.host = STR("eu.b.test");
+	policy_eval(p, &q, &v);
+	CHECK(v.outcome == OUTCOME_NONE && v.n_candidates == 1 && v.candidates[0] == 1);
+	q.model = STR("x");
+	policy_eval(p, &q, &v);
+	CHECK_INT(v.outcome, OUTCOME_UNKNOWN_MODEL);
+	CHECK_STR(v.rule, "no provider with the name eu.b.test serves x");
+	q.model = STR("a/m");
+	policy_eval(p, &q, &v);
+	CHECK_INT(v.outcome, OUTCOME_UNKNOWN_MODEL);
+	q = (struct policy_query){ .who = q.who, .format = WIRE_OPENAI_CHAT, .model = STR("m"), .provider = STR("a"), .host = STR("eu.b.test") };
+	policy_eval(p, &q, &v);
+	CHECK_INT(v.outcome, OUTCOME_UNKNOWN_MODEL);
+	policy_free(p);
+}
+
 TESTS(T(unknown_keys), T(wrong_types), T(not_enforced), T(base_urls), T(keys), T(provider_details),
       T(quotas_parse), T(sources), T(groups), T(pattern_warnings), T(failing_tests), T(outcomes),
       T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model),
       T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list), T(model_list_of_a_pattern),
-      T(labels), T(egress_modes), T(domain_patterns), T(domains_of_providers), T(explain), T(diags_text),
-      T(examples), T(bounds), T(evaluation_time))
+      T(labels), T(egress_modes), T(domain_patterns), T(domains_of_providers),
+      T(bound_to_a_name), T(explain), T(diags_text), T(examples), T(bounds), T(evaluation_time))
