@@ -366,6 +366,18 @@ struct sandbox *sandbox_alive(struct agent *a, const char *path)
 	return sb;
 }
 
+/*
+ * A label that somebody was told of outlives this daemon: the file has it before the programs are attached. What the
+ * rules gave is found again, and need not wait for the disk.
+ */
+static void label_save(struct sandbox *sb)
+{
+	if (sb->info.origin == ORIGIN_EXPLICIT || sb->info.origin == ORIGIN_RUN)
+		state_save(sb->agent);
+	else
+		state_save_soon(sb->agent);
+}
+
 int sandbox_add(struct agent *a, const struct sandbox_request *req, struct sandbox **ret, char *why,
 		size_t why_size)
 {
@@ -392,13 +404,14 @@ int sandbox_add(struct agent *a, const struct sandbox_request *req, struct sandb
 	sb->info.since_ns = a->loop.wall_ns;
 	str_copy(sb->info.tags, sizeof(sb->info.tags), str_of(req->tags));
 	sb->info.mode = force_mode_of(a, req->tags);
+	label_save(sb);
 	err = sb->info.label_id ? sandbox_start(sb) : -EIO;
 	if (err) {
 		say_why(req->path, err, why, why_size);
 		sandbox_free(sb);
+		state_save_soon(a);
 		return err;
 	}
-	state_save_soon(a);
 	agent_event(a, req->origin == ORIGIN_UNLABELLED ? LOG_DEBUG : LOG_INFO,
 		    req->origin == ORIGIN_UNLABELLED ? "sandbox" : "label", sb,
 		    "cgroup is a sandbox now id=%u", sb->info.label_id);
@@ -420,7 +433,7 @@ int sandbox_change(struct sandbox *sb, const char *tags, enum sandbox_origin ori
 	str_copy(sb->info.tags, sizeof(sb->info.tags), str_of(tags));
 	sb->info.mode = force_mode_of(a, tags);
 	roles_send_label(a, sb);
-	state_save_soon(a);
+	label_save(sb);
 	agent_event(a, LOG_INFO, "label", sb, "label changed id=%u", sb->info.label_id);
 	label = sandbox_gate_label(sb);
 	return maps_label_write(&a->bpf, &label);
