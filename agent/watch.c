@@ -74,7 +74,7 @@ static void note_runtime(struct sandbox *sb, const char *runtime)
 	for (unsigned i = 0; i < ARRAY_SIZE(foreign); i++)
 		if (strstr(runtime, foreign[i]))
 			snprintf(sb->info.note, sizeof(sb->info.note),
-				 "no door: runtime %.40s has a network stack of its own", runtime);
+				 "force: unavailable, and no door (runtime %.40s has a network stack of its own)", runtime);
 }
 
 static void on_engine(void *arg, const struct engine_result *r)
