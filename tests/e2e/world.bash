@@ -102,6 +102,8 @@ world_make() {
 world_clean() {
 	local p
 	for p in host world box; do ip netns del "$I_NAME-$p" 2> /dev/null; done
+	# ip makes it a mount at its first use; the last one takes it off again.
+	rmdir /run/netns 2> /dev/null || { [ -z "$(ls -A /run/netns 2> /dev/null)" ] && umount /run/netns 2> /dev/null && rmdir /run/netns; }
 }
 
 # mark, left [ADDRESS…]: packets to these addresses (those of the provider) that left the sandbox since the mark; not
