@@ -102,9 +102,12 @@ $(O)/fuzz/%: tests/fuzz/%.c $(O)/libsallyport.a
 	@echo "  FUZZ $@"
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(O)/libsallyport.a $(LIBS)
 
-.PHONY: unit tools fuzz-targets fuzz-smoke clean help
+.PHONY: unit replay tools fuzz-targets fuzz-smoke clean help
 unit: $(UNIT) ## build and run the unit tests
 	$(Q)fails=0; for t in $(UNIT); do printf '%s: ' "$${t##*/}"; $$t || fails=1; done; exit $$fails
+
+replay: $(O)/tests/replay/replay ## replay the scripts of tests/replay against a worker with a clock of its own
+	$(Q)fails=0; for s in tests/replay/*.rpl; do printf '%s: ' "$${s##*/}"; $< $$s || fails=1; done; exit $$fails
 
 tools: $(TOOLS) ## build the test programs: practice provider, load, corpus check
 
@@ -147,9 +150,9 @@ lint: ## clang-tidy, cppcheck, style and include checks
 format: ## clang-format over the tree
 	$(Q)clang-format -i $(C_FILES)
 
-check: ## lint, and the unit tests under asan
+check: ## lint, and the unit tests and replays under asan
 	$(Q)$(MAKE) --no-print-directory lint
-	$(Q)$(MAKE) --no-print-directory FLAVOR=asan unit
+	$(Q)$(MAKE) --no-print-directory FLAVOR=asan unit replay
 
 .PHONY: man
 man: ## manual pages as roff in build/man

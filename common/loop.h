@@ -37,6 +37,7 @@ struct loop {
 	uint64_t now_ns;  /* CLOCK_MONOTONIC, read once per wake-up */
 	uint64_t wall_ns; /* CLOCK_REALTIME at the same moment */
 	bool stop;
+	void (*clock)(struct loop *l); /* sets both times; NULL: the system's clocks. Tests own it. */
 	struct loop_slot *slots;
 	uint32_t n_slots, free_slot;
 	struct timer **heap;
