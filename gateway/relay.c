@@ -102,6 +102,8 @@ static void relay_timeout(void *arg)
 		loop_timer(&r->gw->loop, &r->timer, r->deadline_ns, relay_timeout, r);
 	else if (r->paused)
 		relay_deadline(r, r->gw->config->upstream.idle_timeout_ns); /* the client's turn, not its */
+	else if (!r->conn) /* read to its end, but not for ever: billed as one that was cut off at once */
+		relay_broken(r, OUTCOME_CLIENT_GONE, "the client left");
 	else
 		relay_broke(r, OUTCOME_UPSTREAM_STALL, "sent nothing for as long as the gateway waits; try again");
 }
