@@ -38,6 +38,18 @@ int read_whole(int fd, size_t max, char **ret, size_t *ret_n)
 	return 0;
 }
 
+/* The first mistake: warnings may stand before it. */
+static void rules_say(const struct policy_diags *diags, char *ret_why, size_t size)
+{
+	static const struct policy_diag none = { .text = "no memory" };
+	const struct policy_diag *d = diags->items, *end = d + diags->n;
+
+	while (d < end && !d->is_error)
+		d++;
+	d = d < end ? d : &none;
+	snprintf(ret_why, size, "%u:%u: %s", d->line, d->column, d->text);
+}
+
 int rules_read(int policy_fd, int prices_fd, uint64_t generation, struct rules **ret, char *ret_why,
 	       size_t size)
 {
@@ -60,8 +72,7 @@ int rules_read(int policy_fd, int prices_fd, uint64_t generation, struct rules *
 	r->generation = generation;
 	err = policy_parse((struct str){ text, n }, (struct str){ prices, n_prices }, &r->policy, diags);
 	if (err) {
-		snprintf(ret_why, size, "%u:%u: %s", diags->n ? diags->items[0].line : 0,
-			 diags->n ? diags->items[0].column : 0, diags->n ? diags->items[0].text : "no memory");
+		rules_say(diags, ret_why, size);
 		free(r);
 		return err;
 	}
