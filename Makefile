@@ -144,8 +144,19 @@ lint: ## clang-tidy, cppcheck, style and include checks
 	$(Q)$(MAKE) --no-print-directory $(O)/bpf/gate.skel.h
 	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr -D__cppcheck__ --std=c11 --enable=warning,portability \
 		--suppressions-list=scripts/cppcheck.suppress -D__x86_64__ -D_GNU_SOURCE -I. $(LIB_SRC) cli/main.c
-	$(Q)printf '%s\n' $(LIB_SRC) cli/main.c | xargs -P2 -I{} clang-tidy --quiet --warnings-as-errors='*' {} \
-		-- $(filter-out -Werror% -fstack% -Wno-format-truncation,$(ALL_CFLAGS)) 2>/dev/null
+	$(Q)$(MAKE) --no-print-directory -k $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) tidy
+
+# A mark for each file that clang-tidy has passed; like its object, it is out of date when a header has changed.
+TIDY := $(LIB_SRC:%.c=$(O)/tidy/%) $(O)/tidy/cli/main
+.PHONY: tidy
+tidy: $(TIDY)
+	@:
+$(O)/tidy/%: %.c $(O)/%.o .clang-tidy
+	@mkdir -p $(@D)
+	@echo "  TIDY $<"
+	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- $(filter-out -Werror% -fstack% -Wno-format-truncation,$(ALL_CFLAGS)) \
+		2> $@.err || { cat $@.err; exit 1; }
+	$(Q)touch $@
 
 format: ## clang-format over the tree
 	$(Q)clang-format -i $(C_FILES)

@@ -52,7 +52,7 @@ struct tls *tls_new(struct tls_context *ctx, int fd, const char *host)
 	if (!t->ssl || SSL_set_fd(t->ssl, fd) != 1 ||
 	    (is_address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(t->ssl), host) :
 			  SSL_set1_host(t->ssl, host)) != 1 ||
-	    (!is_address && SSL_set_tlsext_host_name(t->ssl, host) != 1)) {
+	    (!is_address && SSL_set_tlsext_host_name(t->ssl, (char *)(uintptr_t)host) != 1)) {
 		tls_free(t);
 		return NULL;
 	}
