@@ -3,6 +3,10 @@
  * One SSL_CTX for the worker, one key for all its leaves, a certificate for each name: made when it is first asked for,
  * made again before its time is over, dropped when the CA changes. The hello was read before, to see the name: a
  * BIO of ours hands it to OpenSSL before the socket's bytes.
+ *
+ * The CA's key lies in locked memory as the text of its file, and is a key of OpenSSL's only while a leaf is signed. Not
+ * OpenSSL's secure heap: that has one size, and takes a secret for each session too, upstream ones as well, for as long
+ * as the session lives. 2000 idle clients used it up, and nobody's handshake succeeded any more.
  */
 #include "gateway/tls_server.h"
 
@@ -22,10 +26,7 @@
 #define LEAVES_MAX 256
 /* A leaf is not given out in the last part of its time, that a client's clock may be ahead by. */
 #define LEAF_RENEW_SECONDS 7200
-/* Rationale: a private key of P-256 takes some hundred bytes there; both sizes must be powers of two. */
-#define SECURE_HEAP_BYTES 65536
-#define SECURE_HEAP_PIECE 32
-#define PEM_BYTES_MAX	  65536
+#define PEM_BYTES_MAX 65536
 
 struct leaf {
 	char name[HOST_NAME_BYTES]; /* "": free */
@@ -39,7 +40,7 @@ struct tls_server {
 	BIO_METHOD *bio;
 	EVP_PKEY *leaf_key;
 	X509 *ca;
-	EVP_PKEY *ca_key;
+	struct str ca_key; /* PEM, locked */
 	STACK_OF(X509) *cross;
 	struct leaf leaves[LEAVES_MAX];
 	uint64_t uses;
@@ -139,8 +140,6 @@ struct tls_server *tls_server_new(void)
 {
 	struct tls_server *s = calloc(1, sizeof(*s));
 
-	if (!CRYPTO_secure_malloc_initialized() && CRYPTO_secure_malloc_init(SECURE_HEAP_BYTES, SECURE_HEAP_PIECE) != 1)
-		log_warn("the memory of private keys cannot be locked and may reach swap; raise LimitMEMLOCK of the service");
 	if (!s)
 		die("no memory for the TLS server");
 	s->ctx = SSL_CTX_new(TLS_server_method());
@@ -162,6 +161,68 @@ struct tls_server *tls_server_new(void)
 	return s;
 }
 
+/* ------------------------------------------------------------------ files */
+
+/* The whole of it in locked memory; several workers are handed the same open file. */
+static struct str read_locked(int fd)
+{
+	char *text = mmap(NULL, PEM_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t n = 0;
+	ssize_t got = 1;
+
+	if (text == MAP_FAILED)
+		return STR_NULL;
+	if (mlock(text, PEM_BYTES_MAX) < 0)
+		log_warn("the memory of private keys cannot be locked and may reach swap; raise LimitMEMLOCK of the service");
+	madvise(text, PEM_BYTES_MAX, MADV_DONTDUMP);
+	while (got > 0 && n < PEM_BYTES_MAX) {
+		got = pread(fd, text + n, PEM_BYTES_MAX - n, (off_t)n);
+		n += got > 0 ? (size_t)got : 0;
+	}
+	return (struct str){ text, n };
+}
+
+static void free_locked(struct str text)
+{
+	void *at = (void *)(uintptr_t)text.s;
+
+	if (!at)
+		return;
+	explicit_bzero(at, PEM_BYTES_MAX);
+	munmap(at, PEM_BYTES_MAX);
+}
+
+static void free_key(EVP_PKEY **key)
+{
+	EVP_PKEY_free(*key);
+}
+#define auto_key cleanup(free_key)
+
+static EVP_PKEY *parse_key(struct str text)
+{
+	BIO *bio = text.n ? BIO_new_mem_buf(text.s, (int)text.n) : NULL;
+	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+
+	BIO_free(bio);
+	return key;
+}
+
+static STACK_OF(X509) *read_certs(int fd)
+{
+	STACK_OF(X509) *certs = sk_X509_new_null();
+	struct str text = read_locked(fd);
+	BIO *bio = text.n ? BIO_new_mem_buf(text.s, (int)text.n) : NULL;
+	X509 *cert;
+
+	while (certs && bio && sk_X509_num(certs) < 2 * CA_GENERATIONS && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
+		sk_X509_push(certs, cert);
+	BIO_free(bio);
+	free_locked(text);
+	return certs;
+}
+
+/* ------------------------------------------------------------------ life */
+
 static void drop_leaves(struct tls_server *s)
 {
 	for (struct leaf *l = s->leaves; l < s->leaves + LEAVES_MAX; l++) {
@@ -173,7 +234,8 @@ static void drop_leaves(struct tls_server *s)
 static void drop_ca(struct tls_server *s)
 {
 	X509_free(TAKE_PTR(s->ca));
-	EVP_PKEY_free(TAKE_PTR(s->ca_key));
+	free_locked(s->ca_key);
+	s->ca_key = STR_NULL;
 	sk_X509_pop_free(TAKE_PTR(s->cross), X509_free);
 	drop_leaves(s);
 }
@@ -191,77 +253,24 @@ void tls_server_free(struct tls_server *s)
 
 /* ------------------------------------------------------------------ the CA */
 
-/* The whole file in locked memory; several workers are handed the same open file. */
-static char *read_locked(int fd, size_t *ret_n)
-{
-	char *text = mmap(NULL, PEM_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	size_t n = 0;
-	ssize_t got = 1;
-
-	if (text == MAP_FAILED)
-		return NULL;
-	mlock(text, PEM_BYTES_MAX);
-	madvise(text, PEM_BYTES_MAX, MADV_DONTDUMP);
-	while (got > 0 && n < PEM_BYTES_MAX) {
-		got = pread(fd, text + n, PEM_BYTES_MAX - n, (off_t)n);
-		n += got > 0 ? (size_t)got : 0;
-	}
-	*ret_n = n;
-	return text;
-}
-
-static void free_locked(char *text)
-{
-	if (!text)
-		return;
-	explicit_bzero(text, PEM_BYTES_MAX);
-	munmap(text, PEM_BYTES_MAX);
-}
-
-static EVP_PKEY *read_key(int fd)
-{
-	size_t n = 0;
-	char *text = read_locked(fd, &n);
-	BIO *bio = text ? BIO_new_mem_buf(text, (int)n) : NULL;
-	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
-
-	BIO_free(bio);
-	free_locked(text);
-	return key;
-}
-
-static STACK_OF(X509) *read_certs(int fd)
-{
-	STACK_OF(X509) *certs = sk_X509_new_null();
-	size_t n = 0;
-	char *text = read_locked(fd, &n);
-	BIO *bio = text ? BIO_new_mem_buf(text, (int)n) : NULL;
-	X509 *cert;
-
-	while (certs && bio && sk_X509_num(certs) < 2 * CA_GENERATIONS && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
-		sk_X509_push(certs, cert);
-	BIO_free(bio);
-	free_locked(text);
-	return certs;
-}
-
 int tls_server_set_ca(struct tls_server *s, int certs_fd, int key_fd, const char **ret_why)
 {
 	STACK_OF(X509) *certs = read_certs(certs_fd);
-	EVP_PKEY *key = read_key(key_fd);
+	struct str key_text = read_locked(key_fd);
+	auto_key EVP_PKEY *key = parse_key(key_text);
 	X509 *ca = certs && sk_X509_num(certs) ? sk_X509_shift(certs) : NULL;
 
 	ERR_clear_error();
 	if (!ca || !key || !cert_key_fits(ca, key)) {
 		*ret_why = !ca ? "its certificate cannot be read" : !key ? "its key cannot be read" : "its key is another one's";
 		X509_free(ca);
-		EVP_PKEY_free(key);
+		free_locked(key_text);
 		sk_X509_pop_free(certs, X509_free);
 		return -EINVAL;
 	}
 	drop_ca(s);
 	s->ca = ca;
-	s->ca_key = key;
+	s->ca_key = key_text;
 	s->cross = certs;
 	return 0;
 }
@@ -288,12 +297,14 @@ static struct leaf *leaf_place(struct tls_server *s, const char *name)
 static struct leaf *leaf_get(struct tls_server *s, const char *name, time_t now)
 {
 	struct leaf *l = leaf_place(s, name);
+	auto_key EVP_PKEY *ca_key = NULL;
 	X509 *cert = NULL;
 
 	l->used = ++s->uses;
 	if (!strcmp(l->name, name) && now < l->renew)
 		return l;
-	if (cert_leaf_new(s->ca, s->ca_key, s->leaf_key, str_of(name), now, &cert) < 0)
+	ca_key = parse_key(s->ca_key);
+	if (!ca_key || cert_leaf_new(s->ca, ca_key, s->leaf_key, str_of(name), now, &cert) < 0)
 		return NULL;
 	X509_free(l->cert);
 	l->cert = cert;

@@ -11,7 +11,7 @@
 #include "gateway/tls.h"
 
 struct tls_server;
-/* Before isolation: it takes locked memory for private keys, which no core file has. Dies on failure. */
+/* Before isolation. Dies on failure. */
 struct tls_server *tls_server_new(void);
 void tls_server_free(struct tls_server *s);
 /*

@@ -283,6 +283,27 @@ static void many_names(void)
 	SSL_CTX_free(ctx);
 }
 
+/* One sandbox may hold thousands of idle sessions; the next client's handshake does not suffer from that. */
+static void many_sessions(void)
+{
+	static struct tls *open[2500];
+	SSL_CTX *ctx = client_new();
+	struct tls_server *s = server_new(SSL_CTX_get_cert_store(ctx));
+
+	for (unsigned i = 0; i < ARRAY_SIZE(open); i++) {
+		struct pair p;
+
+		shake(s, ctx, "a.test", "a.test", NULL, &p);
+		CHECK_INT(p.server_err, 0);
+		open[i] = TAKE_PTR(p.server);
+		pair_fini(&p);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(open); i++)
+		tls_free(open[i]);
+	tls_server_free(s);
+	SSL_CTX_free(ctx);
+}
+
 static void alerts(void)
 {
 	unsigned char bytes[TLS_ALERT_BYTES];
@@ -291,4 +312,4 @@ static void alerts(void)
 	CHECK(memcmp(bytes, "\x15\x03\x03\x00\x02\x02\x70", 7) == 0);
 }
 
-TESTS(T(tls12), T(tls13), T(protocols), T(untrusted), T(tickets), T(many_names), T(alerts))
+TESTS(T(tls12), T(tls13), T(protocols), T(untrusted), T(tickets), T(many_names), T(many_sessions), T(alerts))
