@@ -39,12 +39,15 @@ bool peek_host(struct str field, char *ret, size_t size)
 {
 	const char *colon = field.n ? memrchr(field.s, ':', field.n) : NULL;
 	char name[HOST_NAME_BYTES];
-	struct str port;
 
+	/* The kernel knows where the connection goes: whichever port is written here, the name says whose it is. */
 	if (colon) {
-		port = str_skip(field, (size_t)(colon + 1 - field.s));
-		/* A name is only as good as its port is one of those that lead here. */
-		if (!str_eq(port, STR("443")) && !str_eq(port, STR("80")))
+		struct str port = str_skip(field, (size_t)(colon + 1 - field.s));
+
+		for (size_t i = 0; i < port.n; i++)
+			if (port.s[i] < '0' || port.s[i] > '9')
+				return false;
+		if (!port.n || port.n > 5)
 			return false;
 		field.n = (size_t)(colon - field.s);
 	}

@@ -457,6 +457,10 @@ static void served_over_tls(void)
 	ask(&c, "API.Provider.test:443", "", "m");
 	CHECK_INT(read_answer(&c, NULL), 200);
 	CHECK(next_record(REC_REQUEST));
+	/* As a client writes it that was led from another port of such a front end. */
+	ask(&c, "api.provider.test:8443", "", "m");
+	CHECK_INT(read_answer(&c, NULL), 200);
+	CHECK(next_record(REC_REQUEST));
 	client_close(&c);
 }
 
@@ -514,7 +518,7 @@ static void large(void)
 
 static void misdirected(void)
 {
-	static const char *const hosts[] = { "a.q.test", "evil.test", "api.provider.test:8443", "api.provider.test.evil.test" };
+	static const char *const hosts[] = { "a.q.test", "evil.test", "api.provider.test:https", "api.provider.test:", "api.provider.test.evil.test" };
 	struct client c;
 
 	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
@@ -831,7 +835,7 @@ static void resets(void)
 /* Clear text: several requests go on as they are, until one turns to a provider's name. */
 static void followed(void)
 {
-	static const char first[] = "GET /a HTTP/1.1\r\nHost: other.test\r\n\r\n"
+	static const char first[] = "GET /a HTTP/1.1\r\nHost: other.test:8080\r\n\r\n"
 				    "POST /b HTTP/1.1\r\nHost: other.test\r\ntransfer-encoding: chunked\r\n\r\n"
 				    "3\r\nabc\r\n0\r\n\r\n",
 			  second[] = "PUT /c HTTP/1.1\r\nHost: cdn.test\r\ncontent-length: 31\r\n\r\nHost: api.provider.test\r\n\r\n....",
