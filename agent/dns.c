@@ -37,7 +37,7 @@ bool dns_server_asked(struct dns *d, int fd, int option, struct dns_server *ret)
 			    (unsigned long long)d->n_unstamped);
 		return false;
 	}
-	*ret = (struct dns_server){ (int)s.family, (uint16_t)s.orig_port, { 0 } };
+	*ret = (struct dns_server){ (int)s.family, (uint16_t)s.orig_port, { 0 }, s.cgroup_id };
 	memcpy(ret->addr, s.orig_addr, sizeof(ret->addr));
 	memcpy(&v6, s.orig_addr, sizeof(v6));
 	if (s.family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6)) {

@@ -38,6 +38,7 @@ struct dns_server {
 	int family;
 	uint16_t port;
 	uint8_t addr[16]; /* v4 in the first four bytes */
+	uint64_t asker;	  /* cgroup id of the sandbox whose client asks there; 0: we do */
 };
 
 /* ------------------------------------------------------------------ doors (dns.c) */
@@ -144,7 +145,7 @@ struct dns_waiter {
 };
 
 /* Asks the agent, unless that was done. 0: waiter->fn is called once, later. -ENOBUFS, -ENOMEM, errno of the channel. */
-int dns_want(struct dns *d, struct str name, struct dns_waiter *waiter);
+int dns_want(struct dns *d, uint64_t asker, struct str name, struct dns_waiter *waiter);
 void dns_unwant(struct dns_waiter *waiter);
 /* The agent spoke of this name; NULL as name: there will be none. */
 void dns_want_settle(struct dns *d, struct str text, const struct dns_name *name);

@@ -316,7 +316,7 @@ static bool conn_step(struct dns_conn *c)
 		taken = conn_forward(c, msg, &q);
 		break;
 	case DNS_FATE_WAIT:
-		taken = dns_want(d, str_of(q.name), &c->waiter) != 0;
+		taken = dns_want(d, c->server.asker, str_of(q.name), &c->waiter) != 0;
 		if (taken) {
 			dns_fail(&q, DNS_SERVFAIL, &answer);
 			conn_answer(c, &answer);

@@ -121,11 +121,11 @@ static void query_forward(const struct dns_query *now, const struct dns_server *
 		dns_query_free(query);
 }
 
-static void query_wait(const struct dns_query *now)
+static void query_wait(const struct dns_query *now, uint64_t asker)
 {
 	struct dns_query *query = query_keep(now);
 
-	if (query && !dns_want(query->side->door->dns, str_of(query->question.name), &query->waiter))
+	if (query && !dns_want(query->side->door->dns, asker, str_of(query->question.name), &query->waiter))
 		return;
 	reply_failure(now, DNS_SERVFAIL);
 	if (query)
@@ -151,7 +151,7 @@ static void on_query(struct dns_query *now, struct str msg)
 		query_forward(now, &server, msg);
 		break;
 	case DNS_FATE_WAIT:
-		query_wait(now);
+		query_wait(now, server.asker);
 		break;
 	case DNS_FATE_DROP:
 	case DNS_FATE_MAX:

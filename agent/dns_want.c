@@ -52,10 +52,10 @@ static void want_on_timer(void *arg)
 	want_end(w, NULL);
 }
 
-static int want_new(struct dns *d, struct str text, struct dns_want **ret)
+static int want_new(struct dns *d, uint64_t asker, struct str text, struct dns_want **ret)
 {
 	auto_free struct dns_want *w = d->n_wants < DNS_WANTS_MAX ? calloc(1, sizeof(*w)) : NULL;
-	struct msg_name msg = { 0 };
+	struct msg_name_wanted msg = { .cgroup_id = asker };
 	int err;
 
 	if (!w)
@@ -74,10 +74,10 @@ static int want_new(struct dns *d, struct str text, struct dns_want **ret)
 	return 0;
 }
 
-int dns_want(struct dns *d, struct str text, struct dns_waiter *waiter)
+int dns_want(struct dns *d, uint64_t asker, struct str text, struct dns_waiter *waiter)
 {
 	struct dns_want *w = want_find(d, text);
-	int err = w ? 0 : want_new(d, text, &w);
+	int err = w ? 0 : want_new(d, asker, text, &w);
 
 	if (err)
 		return err;

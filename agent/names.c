@@ -14,6 +14,7 @@
 #include "agent/maps.h"
 #include "agent/roles.h"
 #include "agent/rules.h"
+#include "agent/sandbox.h"
 #include "common/addr.h"
 #include "common/ipc.h"
 #include "common/log.h"
@@ -24,6 +25,8 @@
 #define NAMES_MAX 8192
 /* Rationale: a sandbox may ask for any name below a wildcard; exact names must still find room. */
 #define NAMES_BY_PATTERN_MAX 4096
+/* Rationale: a cloud has some dozen regions; who makes up names leaves room for those of other sandboxes. */
+#define NAMES_BY_SANDBOX_MAX 64
 #define SEND_TIMEOUT_MS	     2000
 
 struct name {
@@ -34,7 +37,8 @@ struct name {
 struct names {
 	int fd; /* append only; -1: cannot be written, no new names */
 	struct name *list;
-	unsigned n, n_by_pattern;
+	unsigned n;
+	unsigned n_exact; /* that the policy in force writes out */
 	struct addr_prefix vip4, vip6;
 	unsigned max;
 };
@@ -239,8 +243,8 @@ static void domain_intern(struct agent *a, struct str domain, bool is_pattern, v
 	char name[MSG_HOST_BYTES];
 
 	(void)arg;
-	if (!is_pattern && str_copy(name, sizeof(name), domain))
-		name_intern(a, name);
+	if (!is_pattern && str_copy(name, sizeof(name), domain) && name_intern(a, name) >= 0)
+		a->names->n_exact++;
 }
 
 static struct msg_name pattern_message(struct str domain)
@@ -268,6 +272,7 @@ void names_apply_policy(struct agent *a)
 
 	if (!s || !p)
 		return;
+	s->n_exact = 0;
 	each_domain(a, domain_intern, NULL);
 	for (unsigned i = 0; i < s->n; i++) {
 		bool active = policy_domain_provider(p, str_of(s->list[i].text)) >= 0;
@@ -280,23 +285,38 @@ void names_apply_policy(struct agent *a)
 	each_domain(a, pattern_tell, NULL);
 }
 
-void names_wanted(struct agent *a, const char *name)
+/* A number for a name that a pattern covers, if this sandbox may have one more; negative errno. */
+static int name_by_pattern(struct agent *a, uint64_t cgroup_id, const char *name)
 {
-	const struct policy *p = rules_policy(a);
+	struct sandbox *sb = sandbox_by_id(a, cgroup_id);
 	struct names *s = a->names;
 	int i;
 
-	if (!s || !p || !name_ok(str_of(name)) || policy_domain_provider(p, str_of(name)) < 0)
-		return;
-	i = name_find(s, name);
-	if (i < 0 && s->n_by_pattern++ >= NAMES_BY_PATTERN_MAX) {
-		log_limited(LOG_WARN, "too many names below patterns are asked for; no new one is led name=%s", name);
+	if (!sb || sb->n_names >= NAMES_BY_SANDBOX_MAX || s->n >= s->n_exact + NAMES_BY_PATTERN_MAX) {
+		log_limited(LOG_WARN, "too many names below a provider's wildcard are asked for, no new one is led name=%s cgroup=%s",
+			    name, sb ? log_quote(str_of(sb->info.path)) : "?");
+		return -ENOBUFS;
+	}
+	i = name_intern(a, name);
+	sb->n_names += i >= 0;
+	return i;
+}
+
+void names_wanted(struct agent *a, uint64_t cgroup_id, const char *name)
+{
+	const struct policy *p = rules_policy(a);
+	struct names *s = a->names;
+	int i = -1;
+
+	if (s && p && name_ok(str_of(name)) && policy_domain_provider(p, str_of(name)) >= 0) {
+		i = name_find(s, name);
+		i = i < 0 ? name_by_pattern(a, cgroup_id, name) : i;
+	}
+	if (i < 0) {
+		/* Said at once: the role has room for few questions to us, and others wait behind this one. */
+		roles_refuse_name(a, name);
 		return;
 	}
-	if (i < 0)
-		i = name_intern(a, name);
-	if (i < 0)
-		return;
 	s->list[i].active = true;
 	name_tell(a, (unsigned)i);
 }

@@ -12,8 +12,11 @@ int names_init(struct agent *a);
 void names_fini(struct agent *a);
 /* The domains of the policy in force: new ones get a number, others come to rest. Tells kernel and roles. */
 void names_apply_policy(struct agent *a);
-/* The DNS role met a name that only a pattern may cover. Answers with MSG_NAME to everyone, if it does. */
-void names_wanted(struct agent *a, const char *name);
+/*
+ * The DNS role met a name that only a pattern may cover; the sandbox of this cgroup asks. Answers with MSG_NAME: to
+ * everyone if the name has addresses now, to the role that it has none otherwise.
+ */
+void names_wanted(struct agent *a, uint64_t cgroup_id, const char *name);
 /* Everything, to a role that has just started. `to_dns`: the patterns too. */
 int names_send(struct agent *a, int channel, bool to_dns);
 /* NULL: there is no such number. */

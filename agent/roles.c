@@ -214,10 +214,10 @@ static void on_socket_wanted(void *arg, struct ipc_message *m)
 static void on_name_wanted(void *arg, struct ipc_message *m)
 {
 	struct role *r = arg;
-	struct msg_name *name = (struct msg_name *)m->payload;
+	struct msg_name_wanted *wanted = (struct msg_name_wanted *)m->payload;
 
-	name->name[sizeof(name->name) - 1] = '\0';
-	names_wanted(r->agent, name->name);
+	wanted->name[sizeof(wanted->name) - 1] = '\0';
+	names_wanted(r->agent, wanted->cgroup_id, wanted->name);
 }
 
 static void on_address(void *arg, struct ipc_message *m)
@@ -230,7 +230,7 @@ static void on_address(void *arg, struct ipc_message *m)
 static const struct ipc_rule dns_rules[] = {
 	{ MSG_READY, 0, 0, 0, on_ready },
 	{ MSG_SOCKET_WANTED, sizeof(struct msg_socket), 0, 0, on_socket_wanted },
-	{ MSG_NAME_WANTED, sizeof(struct msg_name), 0, 0, on_name_wanted },
+	{ MSG_NAME_WANTED, sizeof(struct msg_name_wanted), 0, 0, on_name_wanted },
 	{ MSG_ADDRESS, sizeof(struct msg_address), 0, 0, on_address },
 };
 static const struct ipc_rule gateway_rules[] = {
@@ -639,6 +639,16 @@ void roles_send_name(struct agent *a, const struct msg_name *name)
 	each_worker(a, tell_name, name);
 	if (dns)
 		role_send_result(dns, tell_name(dns, name));
+}
+
+void roles_refuse_name(struct agent *a, const char *name)
+{
+	struct msg_name none = { 0 };
+	struct role *dns = dns_role(a);
+
+	str_copy(none.name, sizeof(none.name), str_of(name));
+	if (dns)
+		role_send_result(dns, tell_name(dns, &none));
 }
 
 void roles_send_dns_pattern(struct agent *a, const struct msg_name *pattern)

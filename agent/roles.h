@@ -35,6 +35,8 @@ void roles_send_rules(struct agent *a);
 /* A provider's name, to the workers and to the DNS role. */
 void roles_send_name(struct agent *a, const struct msg_name *name);
 /* To the DNS role alone. */
+/* To the DNS role: nobody who waits for this name gets an address. */
+void roles_refuse_name(struct agent *a, const char *name);
 void roles_send_dns_pattern(struct agent *a, const struct msg_name *pattern);
 void roles_send_dns_door(struct agent *a, const struct door *d);
 void roles_send_dns_door_close(struct agent *a, const struct door *d);

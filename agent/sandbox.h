@@ -28,6 +28,7 @@ struct sandbox {
 			      back */
 	struct door *doors[SANDBOX_DOORS_MAX];
 	unsigned n_doors;
+	unsigned n_names; /* below wildcards that it asked for as the first one */
 	struct door *run_door; /* of `run`: the caller's, while the caller's connection lives */
 	struct control_conn *run_conn;
 	struct timer probe_timer, engine_timer;

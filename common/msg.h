@@ -50,7 +50,7 @@ enum msg_type {
 	MSG_DNS_PATTERN,   /* struct msg_name: "*.example.com", only `name` and `active` count */
 
 	/* DNS role -> agent (and READY, SOCKET_WANTED) */
-	MSG_NAME_WANTED,   /* struct msg_name: one that a pattern covers was asked for; NAME answers */
+	MSG_NAME_WANTED,   /* struct msg_name_wanted: one that a pattern covers was asked for; NAME answers */
 	MSG_ADDRESS,       /* struct msg_address: what the host's resolvers say of a provider's name */
 
 	/* agent -> ledger role */
@@ -132,6 +132,12 @@ struct msg_name {
 	uint8_t vip4[4], vip6[16]; /* network byte order */
 	uint32_t pad;
 	char name[MSG_HOST_BYTES]; /* lower case, without a final dot */
+};
+
+/* A sandbox asks for a name below a wildcard that has no addresses yet. */
+struct msg_name_wanted {
+	uint64_t cgroup_id;
+	char name[MSG_HOST_BYTES];
 };
 
 struct msg_address {

@@ -19,10 +19,12 @@ cat > "$I_DIR/policy.hujson" <<END
     "models": ["claude-*"], "domains": ["api.anthropic.com", "*.wild.test"] } }, "grants": [] }
 END
 instance_start || { not_ok start "the daemon does not start"; exit 1; }
-box_make box
-box_enter box sleep 600 &
-E_PIDS="$E_PIDS $!"
-sp label "/$I_NAME-box" tag:box > /dev/null || not_ok label failed
+for b in box second; do
+	box_make "$b"
+	box_enter "$b" sleep 600 &
+	E_PIDS="$E_PIDS $!"
+	sp label "/$I_NAME-$b" "tag:$b" > /dev/null || not_ok "label $b" failed
+done
 wait_for 50 bash -c "'$SALLYPORT' ps --json | jq -e '.[0].doors >= 1'" || not_ok "the door" "$(sp ps)"
 VIP=198.18.0.1
 asked() { grep -c "query.*$1" "$I_DIR/world/dns.log"; }
@@ -80,6 +82,13 @@ if have dig; then
 	is "the same name, the same address" "$(ask +short A.WILD.test A)" "$(ask +short a.wild.test A)"
 	is "another name, another address" "$([ "$(ask +short b.wild.test A)" != "$(ask +short a.wild.test A)" ] && echo yes)" yes
 	is "the door has a name" "$(ask +short sallyport.internal A)" 127.0.0.1
+	# Who makes up names below a pattern has its share of them, at once, and others have theirs.
+	for n in $(seq 100); do echo "made-up-$n.wild.test A"; done > "$I_DIR/made-up"
+	t=$(date +%s)
+	out=$(ask +short -f "$I_DIR/made-up")
+	is "one sandbox gets its share of names below a pattern" "$(grep -c '^198.18.0' <<< "$out")" 62
+	[ $(($(date +%s) - t)) -lt 15 ] && ok "the others are refused at once" || not_ok "the others are refused at once" "100 names took $(($(date +%s) - t)) s"
+	has "another sandbox gets names" "$(box_enter second dig +time=2 +tries=1 +short c.wild.test A 2>&1)" 198.18.0.
 	has "the canary of browsers" "$(ask use-application-dns.net A)" NXDOMAIN
 	has "a name that nobody has" "$(ask nobody.invalid A)" NXDOMAIN
 	# Addresses stay over a restart of the daemon.

@@ -319,7 +319,7 @@ static void wildcard_names_are_wanted_once(void)
 	send_to(udp, &aaaa);
 	send_framed(tcp, &q);
 	CHECK(next_msg(MSG_NAME_WANTED, &m));
-	CHECK_STR(((struct msg_name *)(void *)m.payload)->name, "a.wild.test");
+	CHECK_STR(((struct msg_name_wanted *)(void *)m.payload)->name, "a.wild.test");
 	CHECK(!readable_ms(agent, 20));
 	CHECK_INT(d.n_wants, 1);
 	CHECK(!readable_ms(udp, 5));
