@@ -589,7 +589,7 @@ struct packet {
 	struct gate_dest dest;
 	__u32 protocol;
 	__u32 offset; /* of the transport header */
-	__u32 is_fragment; /* not the first */
+	__u32 no_port; /* a later fragment, or cut off before its ports */
 };
 
 static __always_inline int packet_read4(struct __sk_buff *ctx, struct packet *p)
@@ -602,7 +602,7 @@ static __always_inline int packet_read4(struct __sk_buff *ctx, struct packet *p)
 	__builtin_memcpy(&p->dest.addr[0], head + 16, 4);
 	p->protocol = head[9];
 	p->offset = (head[0] & 15) * 4;
-	p->is_fragment = ((head[6] & 0x1f) << 8 | head[7]) != 0;
+	p->no_port = ((head[6] & 0x1f) << 8 | head[7]) != 0;
 	return 1;
 }
 
@@ -631,7 +631,7 @@ static __always_inline int packet_read6(struct __sk_buff *ctx, struct packet *p)
 		if (bpf_skb_load_bytes(ctx, p->offset, next, sizeof(next)) < 0)
 			break;
 		if (p->protocol == NEXT_FRAGMENT) {
-			p->is_fragment = (next[2] << 8 | (next[3] & 0xf8)) != 0;
+			p->no_port |= (next[2] << 8 | (next[3] & 0xf8)) != 0;
 			p->offset += 8;
 		} else if (p->protocol == NEXT_AUTH) {
 			p->offset += (next[1] + 2) * 4;
@@ -650,7 +650,11 @@ static __always_inline int packet_read(struct __sk_buff *ctx, struct packet *p)
 	if (ctx->protocol == bpf_htons(0x0800) ? !packet_read4(ctx, p) :
 	    ctx->protocol != bpf_htons(0x86dd) || !packet_read6(ctx, p))
 		return 0;
-	if (gate_has_ports(p->protocol) && !p->is_fragment && bpf_skb_load_bytes(ctx, p->offset, ports, 4) == 0)
+	if (!gate_has_ports(p->protocol) || p->no_port)
+		return 1;
+	if (bpf_skb_load_bytes(ctx, p->offset, ports, 4) < 0)
+		p->no_port = 1; /* its head goes on in a later fragment */
+	else
 		p->dest.port = ports[2] << 8 | ports[3];
 	return 1;
 }
@@ -707,9 +711,9 @@ static __always_inline int packet_judge(struct __sk_buff *ctx, const struct gate
 	gate_dest_reduce(&reduced, cfg);
 	ret->protocol = p->protocol;
 	ret->port = p->dest.port;
-	ret->is_fragment = p->is_fragment;
+	ret->no_port = p->no_port;
 	ret->class = class_of(&reduced, cfg,
-			      !gate_has_ports(p->protocol) || p->is_fragment || gate_may_be_suspect(p->dest.port),
+			      !gate_has_ports(p->protocol) || p->no_port || gate_may_be_suspect(p->dest.port),
 			      ret_name);
 	return 1;
 }

@@ -204,7 +204,7 @@ struct gate_packet {
 	__u32 class; /* enum gate_class */
 	__u32 protocol;
 	__u32 port;	  /* of the destination; 0 where the protocol has none */
-	__u32 is_fragment; /* not the first: its port is not known */
+	__u32 no_port; /* a later fragment, or cut off before it: not known */
 	__u32 mode;
 };
 
@@ -226,7 +226,7 @@ static inline __attribute__((always_inline)) int gate_is_icmp(__u32 protocol)
 static inline __attribute__((always_inline)) __u32 gate_decide_packet(const struct gate_packet *p)
 {
 	int past_door = p->class == GATE_CLASS_SUSPECT &&
-			(gate_has_ports(p->protocol) ? p->is_fragment || gate_is_front_end(p->port) :
+			(gate_has_ports(p->protocol) ? p->no_port || gate_is_front_end(p->port) :
 						       !gate_is_icmp(p->protocol));
 
 	if (p->class == GATE_CLASS_LOCAL)

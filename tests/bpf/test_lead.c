@@ -691,6 +691,41 @@ static int send_raw(const void *arg)
 	return sendto(fd, &packet, sizeof(packet), 0, (struct sockaddr *)&sa, len) > 0 ? 0 : -errno;
 }
 
+/* A v6 fragment: `chain` is what follows the fragment's header. */
+struct fragment {
+	uint8_t next;
+	uint16_t offset; /* and the flag that more follow */
+	uint8_t chain[16];
+};
+static int send_fragment(const void *arg)
+{
+	const struct fragment *q = arg;
+	struct {
+		uint8_t ip[40], fragment[8], chain[16];
+	} packet = { .ip = { [0] = 0x60, [5] = 24, [6] = 44, [7] = 64 },
+		     .fragment = { q->next, 0, (uint8_t)(q->offset >> 8), (uint8_t)q->offset, 0, 0, 0, 7 } };
+	struct sockaddr_storage sa;
+	socklen_t len = address(PROVIDER6, 0, &sa);
+	int fd = socket(AF_INET6, SOCK_RAW, IPPROTO_RAW);
+
+	memcpy(packet.ip + 8, "\x20\x01\x0d\xb8", 4);
+	memcpy(packet.ip + 24, &((struct sockaddr_in6 *)&sa)->sin6_addr, 16);
+	memcpy(packet.chain, q->chain, sizeof(packet.chain));
+	if (fd < 0)
+		return -errno;
+	return sendto(fd, &packet, sizeof(packet), 0, (struct sockaddr *)&sa, len) > 0 ? 0 : -errno;
+}
+
+/* Pieces of one packet to port 443, cut so that none of them shows it. */
+static void hidden_ports(void)
+{
+	/* Options of 24 bytes, of which 16 are here; TCP begins in the next one. */
+	CHECK_INT(run_in(a.fd, send_fragment, &(struct fragment){ 60, 1, { 6, 2, 1, 12 } }), EPERM);
+	/* The rest: bytes that look like another fragment's header, and like port 5000. */
+	CHECK_INT(run_in(a.fd, send_fragment, &(struct fragment){ 44, 16, { 6, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0x13, 0x88 } }), EPERM);
+	CHECK_INT(run_in(a.fd, send_fragment, &(struct fragment){ 44, 0, { 6, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0x13, 0x88 } }), 0);
+}
+
 static void raw_packets(void)
 {
 	CHECK_INT(run_in(a.fd, send_raw, &(struct packet){ PROVIDER, 443, IPPROTO_UDP }), EPERM);
@@ -940,7 +975,7 @@ static const struct test tests[] = { T(modes_of_an_address), T(v4_in_v6), T(othe
 				     T(what_is_refused), T(break_glass), T(innermost_label_counts),
 				     T(without_a_door), T(events_tell), T(questions),
 				     T(questions_by_tcp), T(questions_without_force), T(datagrams),
-				     T(raw_packets), T(kinds_of_sockets), T(older_than_the_label), T(guard) };
+				     T(raw_packets), T(hidden_ports), T(kinds_of_sockets), T(older_than_the_label), T(guard) };
 
 int main(int argc, char **argv)
 {
