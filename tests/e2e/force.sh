@@ -151,7 +151,7 @@ vector 16 "a network namespace of its own" "$(verdict "$T_LEFT" "$T_GOT")" "$T_G
 vector 17 "relays, docker.sock, tunnels" limit "whoever outside the sandbox lends its own connection is not led; stated"
 vector 18 "nsenter, ptrace, escape" limit "host security; stated"
 vector 23 "injection in a shared network namespace" limit "the unit of trust is the network namespace; tests/bpf holds what does hold"
-vector 27 "netfilter in the sandbox" limit "it can cut itself off from its own door; no key is there to be had"
+vector 27 "CAP_NET_ADMIN in the sandbox" limit "what its namespace forwards belongs to no socket; stated"
 # 19
 a=$(box_enter box unshare -Ur "$ATTACK" bpf $P4 443 2>&1)
 vector 19 "loading or detaching programs" "$(case $a in refused*) echo closed ;; *) echo limit ;; esac)" "as root of its own user namespace: $a"
