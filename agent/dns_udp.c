@@ -140,8 +140,9 @@ static void on_query(struct dns_query *now, struct str msg)
 	struct dns_door *door = now->side->door;
 	struct dns_answer answer;
 	struct dns_server server;
+	uint16_t id = msg.n < 2 ? 0 : (uint16_t)((unsigned char)msg.s[0] << 8 | (unsigned char)msg.s[1]);
 
-	if (!dns_server_asked(door->dns, now->side->udp, STAMP_DATAGRAM + port, &server))
+	if (!dns_server_asked(door->dns, now->side->udp, STAMP_DATAGRAM(port, id), &server))
 		return;
 	switch (dns_names_decide(&door->dns->names, door->has_v6, msg, &now->question, &answer)) {
 	case DNS_FATE_ANSWER:

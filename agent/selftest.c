@@ -118,7 +118,7 @@ static void client_child(const struct selftest *t, const struct step *s)
 	if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0 || peer.sin_addr.s_addr != sin.sin_addr.s_addr ||
 	    peer.sin_port != sin.sin_port)
 		_exit(CLIENT_OTHER_PEER);
-	if (write(fd, "x", 1) != 1)
+	if (write(fd, "id", 2) != 2)
 		_exit(CLIENT_NO_ANSWER);
 	if (s->type == SOCK_DGRAM)
 		_exit(CLIENT_OK);
@@ -146,7 +146,7 @@ static const char *look_at_connection(const struct selftest *t, const struct ste
 	auto_close int conn = -1;
 	struct stamp stamp;
 	socklen_t len = sizeof(stamp);
-	char byte;
+	uint8_t id[2];
 
 	if (poll(&p, 1, SELFTEST_TIMEOUT_MS) == 1)
 		conn = accept4(t->door.fds[0], NULL, NULL, SOCK_CLOEXEC);
@@ -154,7 +154,7 @@ static const char *look_at_connection(const struct selftest *t, const struct ste
 		return "a connection did not arrive";
 	p.fd = conn;
 	/* Read to its end, or closing would reset what the client waits on. */
-	if (poll(&p, 1, SELFTEST_TIMEOUT_MS) != 1 || read(conn, &byte, 1) != 1)
+	if (poll(&p, 1, SELFTEST_TIMEOUT_MS) != 1 || read(conn, id, sizeof(id)) != sizeof(id))
 		return "the connection brought nothing";
 	if (getsockopt(conn, STAMP_SOL, STAMP_GET, &stamp, &len) < 0)
 		return "a connection arrived without a stamp";
@@ -167,13 +167,13 @@ static const char *look_at_datagram(const struct selftest *t, const struct step 
 	struct sockaddr_in from = { 0 };
 	socklen_t from_len = sizeof(from), len;
 	struct stamp stamp;
-	char byte;
+	uint8_t id[2];
 
 	if (poll(&p, 1, SELFTEST_TIMEOUT_MS) != 1 ||
-	    recvfrom(p.fd, &byte, 1, 0, (struct sockaddr *)&from, &from_len) != 1)
+	    recvfrom(p.fd, id, sizeof(id), 0, (struct sockaddr *)&from, &from_len) != sizeof(id))
 		return "a datagram did not arrive";
 	len = sizeof(stamp);
-	if (getsockopt(p.fd, STAMP_SOL, STAMP_DATAGRAM + ntohs(from.sin_port), &stamp, &len) < 0)
+	if (getsockopt(p.fd, STAMP_SOL, STAMP_DATAGRAM(ntohs(from.sin_port), id[0] << 8 | id[1]), &stamp, &len) < 0)
 		return "a datagram arrived without a stamp";
 	return judge(t, s, &stamp);
 }

@@ -669,20 +669,26 @@ static __always_inline struct gate_client *packet_client(struct __sk_buff *ctx, 
 	return sk ? bpf_sk_storage_get(&sp_client, sk, NULL, flags) : NULL;
 }
 
-/* A question on its way to the DNS role: it asks by the source port whom the client meant. */
+/* A question on its way to the DNS role: it asks by the source port and the id whom the client meant. */
 static __always_inline void packet_question(struct __sk_buff *ctx, const struct packet *p)
 {
 	struct gate_client *client = packet_client(ctx, 0);
 	struct gate_dgram_key key = { 0 };
-	__u8 ports[4];
+	__u8 head[10]; /* of UDP, and the id */
 
 	if (!client || client->led_port != p->dest.port || client->stamp.why != STAMP_DNS ||
-	    bpf_skb_load_bytes(ctx, p->offset, ports, 4) < 0)
+	    bpf_skb_load_bytes(ctx, p->offset, head, sizeof(head)) < 0)
 		return;
 	key.netns_cookie = client->stamp.netns_cookie;
-	key.port = ports[0] << 8 | ports[1];
+	key.port = head[0] << 8 | head[1];
+	key.id = head[8] << 8 | head[9];
 	key.family = p->dest.family;
-	bpf_map_update_elem(&sp_dgram, &key, &client->stamp, BPF_ANY);
+	for (int i = 0; i < GATE_DGRAM_SLOTS; i++) {
+		key.slot = i;
+		if (!bpf_map_update_elem(&sp_dgram, &key, &client->stamp,
+					 i + 1 < GATE_DGRAM_SLOTS ? BPF_NOEXIST : BPF_ANY))
+			return;
+	}
 }
 
 static __always_inline void event_packet(struct __sk_buff *ctx, const struct gate_label *label,
@@ -867,6 +873,25 @@ int sp_gw_sockops(struct bpf_sock_ops *ctx)
 	return 1;
 }
 
+/* The last one that was not read. */
+static __always_inline int question_take(struct bpf_sockopt *ctx, struct bpf_sock *sk, struct stamp *out)
+{
+	__u32 option = ctx->optname;
+	struct gate_dgram_key key = { bpf_get_netns_cookie(ctx), option & 0xffff, option >> 16, sk->family, 0 };
+	struct stamp *asked;
+
+	for (int i = GATE_DGRAM_SLOTS; i-- > 0;) {
+		key.slot = i;
+		asked = bpf_map_lookup_elem(&sp_dgram, &key);
+		if (!asked)
+			continue;
+		*out = *asked;
+		bpf_map_delete_elem(&sp_dgram, &key);
+		return 1;
+	}
+	return 0;
+}
+
 /*
  * Without a stamp the kernel's own answer to an unknown level stays: ENOPROTOOPT. (Programs of this
  * type may only leave the error or turn it into success before Linux 5.18.)
@@ -877,7 +902,7 @@ int sp_gw_getopt(struct bpf_sockopt *ctx)
 	struct stamp *out = ctx->optval, *conn;
 	void *end = ctx->optval_end;
 	struct bpf_sock *sk = ctx->sk;
-	int is_datagram = ctx->level == STAMP_SOL && ctx->optname >> 16 == STAMP_DATAGRAM >> 16;
+	int is_datagram = sk && sk->type == GATE_SOCK_DGRAM;
 
 	if (ctx->level != STAMP_SOL || (ctx->optname != STAMP_GET && !is_datagram)) {
 		/* The kernel copies a page at most for us; 0 says to take its own answer as it is.
@@ -889,15 +914,14 @@ int sp_gw_getopt(struct bpf_sockopt *ctx)
 	if (!sk || (void *)(out + 1) > end)
 		return 1;
 	if (is_datagram) {
-		struct gate_dgram_key key = { bpf_get_netns_cookie(ctx), ctx->optname & 0xffff, sk->family };
-
-		conn = bpf_map_lookup_elem(&sp_dgram, &key);
+		if (!question_take(ctx, sk, out))
+			return 1;
 	} else {
 		conn = bpf_sk_storage_get(&sp_conn, sk, NULL, 0);
+		if (!conn)
+			return 1;
+		*out = *conn;
 	}
-	if (!conn)
-		return 1;
-	*out = *conn;
 	/* volatile: the compiler would make one store of eight bytes of the two, which the verifier
 	 * refuses. */
 	*(volatile __s32 *)&ctx->optlen = sizeof(*out);

@@ -18,7 +18,7 @@
 
 /* Rationale: containers in containers put the root of a cgroup namespace this deep at most. */
 #define GATE_NAMESPACE_LEVELS 12
-#define GATE_ABI 2
+#define GATE_ABI 3
 
 /*
  * Rationale: an entry lives for a handshake, microseconds on loopback, or for as long as SYNs are
@@ -39,6 +39,8 @@
 #define GATE_SUSPECT_MAX 65536
 /* Rationale: an entry is read microseconds after it was written; an LRU, since one that is lost costs a repeated question. */
 #define GATE_DGRAM_MAX	 16384
+/* Rationale: musl asks all of its three servers (MAXNS) at once, with one id, and takes the first answer. */
+#define GATE_DGRAM_SLOTS 4
 #define GATE_EVENT_BYTES (256 * 1024)
 /* Rationale: more events of one sandbox in a second tell nothing new; the others are counted. */
 #define GATE_EVENTS_A_SECOND 64
@@ -91,11 +93,16 @@ struct gate_name {
 	__u32 pad;
 };
 
-/* A datagram to the DNS role is on its way from this port. */
+/*
+ * A question to the DNS role is on its way from this port. Several with one id have slots from 0 on; the last one is
+ * read first.
+ */
 struct gate_dgram_key {
 	__u64 netns_cookie;
-	__u32 port; /* host byte order */
-	__u32 family;
+	__u16 port; /* host byte order */
+	__u16 id;   /* of DNS, the first two bytes */
+	__u16 family;
+	__u16 slot;
 };
 
 /* Something that the agent tells: a connection that was led, refused, or only seen. */

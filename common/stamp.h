@@ -13,8 +13,11 @@
 /* A private level: the kernel has no protocol of this number, the BPF hook answers for it. */
 #define STAMP_SOL     0x53504c59 /* "SPLY" */
 #define STAMP_GET     1
-/* Plus a source port: the stamp behind a datagram from it to this socket, with the server that was asked. */
-#define STAMP_DATAGRAM 0x10000
+/*
+ * Instead of STAMP_GET at a datagram socket: the stamp behind a datagram from this source port with this DNS id, with the
+ * server that was asked. Each is told once: a client may ask several servers by one socket before the first answers.
+ */
+#define STAMP_DATAGRAM(port, id) ((int)((unsigned)(id) << 16 | (port)))
 #define STAMP_VERSION  2
 
 /* Why a connection came to us: the client asked for the door itself, or was led to it. */

@@ -170,7 +170,7 @@ LINE=$(ctl list | grep "path=/$NAME-w/s1 ")
 ID=$(printf '%s' "$LINE" | sed 's/sandbox id=\([0-9]*\) .*/\1/')
 GEN=$(printf '%s' "$LINE" | sed 's/.* gen=\([0-9]*\) .*/\1/')
 kill -KILL "$PID"; wait "$PID" 2>/dev/null; PID=
-[ -d "/sys/fs/bpf/$NAME/v2/sandbox" ] && ok || bad "pins stay"
+[ -d "/sys/fs/bpf/$NAME/v3/sandbox" ] && ok || bad "pins stay"
 has "door is shut while the daemon is dead" "$(ask_in "/$NAME-w/s1")" "refused"
 start || exit 1
 has "adopted with the same label" "$(ctl list)" "sandbox id=$ID gen=$GEN origin=0"
@@ -178,7 +178,7 @@ has "stamped after adoption" "$(ask_in "/$NAME-w/s1")" "label=$ID gen=$GEN known
 
 # --- a port that is taken
 stop && ok || bad "clean exit"
-[ -d "/sys/fs/bpf/$NAME/v2/sandbox" ] && ok || bad "programs stay after SIGTERM"
+[ -d "/sys/fs/bpf/$NAME/v3/sandbox" ] && ok || bad "programs stay after SIGTERM"
 "$BIN" daemon --config /dev/null > "$DIR/out" 2>&1
 has "bad configuration" "$(cat "$DIR/out")" "must be a file"
 bash -c "exec -a squatter $BIN squat $PORT" & KIDS="$KIDS $!"; SQUATTER=$!

@@ -66,6 +66,10 @@ have java && {
 if have musl-gcc; then
 	printf '#include <netdb.h>\n#include <stdio.h>\n#include <arpa/inet.h>\nint main(int c, char **v) { struct addrinfo *a; char t[64]; if (c < 2 || getaddrinfo(v[1], 0, 0, &a)) return 1; for (; a; a = a->ai_next) { if (a->ai_family == AF_INET) puts(inet_ntop(AF_INET, &((struct sockaddr_in *)a->ai_addr)->sin_addr, t, 64)); } return 0; }\n' > "$I_DIR/ask.c"
 	musl-gcc -static -o "$I_DIR/ask" "$I_DIR/ask.c" 2> "$I_DIR/musl.err" && resolver "musl" "$I_DIR/ask" || not_ok musl "$(cat "$I_DIR/musl.err")"
+	# It asks all servers at once, by one socket: the one that answers must be among those that are asked.
+	printf 'nameserver 203.0.113.53\nnameserver 203.0.113.97\nnameserver 203.0.113.98\n' > "$I_DIR/resolv.conf"
+	has "musl: one server of three is alive" "$(box_enter box timeout 2 "$I_DIR/ask" plain.test 2>&1)" 203.0.113.99
+	echo "nameserver 203.0.113.53" > "$I_DIR/resolv.conf"
 fi
 # What the daemon asks for itself comes from the host; the sandbox's questions for a provider's name end in the role.
 is "no question for a provider's name left the sandbox" "$(grep -c 'query.*api.anthropic.com from 10.77' "$I_DIR/world/dns.log")" 0

@@ -25,7 +25,7 @@ static void provider_name_is_answered_here(void)
 	CHECK_INT(address_in(&a), 5);
 	CHECK_INT(id_of(&a), 77);
 	getsockname(client, (struct sockaddr *)&me, &len);
-	CHECK_INT(stamp_option, STAMP_DATAGRAM + ntohs(me.sin_port));
+	CHECK_INT(stamp_option, STAMP_DATAGRAM(ntohs(me.sin_port), 77));
 	/* No IPv6 there: no address of it. */
 	q = query("api.example.com", DNS_AAAA, 78);
 	send_to(client, &q);
