@@ -481,7 +481,8 @@ static int question_write(const struct question *q, struct buf *out)
 		      { "outcome", q->outcome },
 		      { "model", q->model },
 		      { "provider", q->provider },
-		      { "bucket", q->bucket } };
+		      { "bucket", q->bucket },
+		      { "kind", q->kind } };
 	const struct {
 		const char *key;
 		bool has;

@@ -88,7 +88,7 @@ struct str answer_text(const struct answer *a, size_t row, const char *name);
 
 /* A question as it is sent; empty and zero members are left out. */
 struct question {
-	const char *op, *by, *cgroup, *tag, *meaning, *outcome, *model, *provider, *bucket;
+	const char *op, *by, *cgroup, *tag, *meaning, *outcome, *model, *provider, *bucket, *kind;
 	uint64_t since_ns, until_ns, id;
 	int64_t limit, amount;
 	bool has_amount;

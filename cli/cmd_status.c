@@ -6,12 +6,16 @@
 #include "cli/client.h"
 #include "cli/format.h"
 #include "cli/print.h"
+#include "cli/untrusted.h"
+
+/* Rationale: the daemon has answered already; a ledger that is busy must not make people wait. */
+#define LEDGER_TIMEOUT_MS 2000
 
 struct status_args {
 	struct cli_common common;
 };
 
-static int status_json(const struct msg_status *s)
+static int status_json(const struct msg_status *s, const struct untrusted *u)
 {
 	struct json_out j;
 
@@ -35,6 +39,8 @@ static int status_json(const struct msg_status *s)
 	json_out_int(&j, "policy_generation", (int64_t)s->policy_generation);
 	json_out_text(&j, "policy_error", str_of(s->policy_error));
 	json_out_int(&j, "events_lost", (int64_t)s->events_lost);
+	json_out_int(&j, "ca_untrusted", u->count);
+	json_out_text(&j, "ca_untrusted_last", str_of(u->text));
 	json_out_close(&j, '}');
 	return json_out_print(&j);
 }
@@ -48,7 +54,7 @@ static void field_state(const char *title, bool ok, const char *text)
 	printf("%s\n", print_plain(term));
 }
 
-static void status_human(const struct msg_status *s)
+static void status_human(const struct msg_status *s, const struct untrusted *u)
 {
 	char since[FORMAT_BYTES], text[MSG_PATH_BYTES + 64];
 
@@ -77,8 +83,21 @@ static void status_human(const struct msg_status *s)
 	field_state("policy", !s->policy_error[0], text);
 	if (s->policy_error[0])
 		field_state("", false, s->policy_error);
+	if (u->count)
+		field_state("CA", false, u->text);
 	if (s->events_lost)
 		printf("%-15s%llu\n", "events lost", (unsigned long long)s->events_lost);
+}
+
+/* What the ledger does not tell is left out: its state has a line of its own. */
+static void ask_untrusted(const struct cli_common *o, struct untrusted *ret)
+{
+	struct config *config = NULL;
+
+	*ret = (struct untrusted){ 0 };
+	if (!client_config(o, &config) && config)
+		untrusted_ask(config->run_dir.s, LEDGER_TIMEOUT_MS, ret);
+	config_free(config);
 }
 
 int cmd_status(int argc, char **argv)
@@ -86,6 +105,7 @@ int cmd_status(int argc, char **argv)
 	struct status_args o = { 0 };
 	auto_free struct control *c = calloc(1, sizeof(*c));
 	const struct msg_status *s;
+	struct untrusted untrusted;
 	struct cli_words w;
 	int code = cli_parse(argc, argv, &o, &w), err;
 
@@ -97,14 +117,15 @@ int cmd_status(int argc, char **argv)
 	code = control_open(&o.common, c);
 	if (code)
 		return code;
+	ask_untrusted(&o.common, &untrusted);
 	err = control_ask(c, MSG_CTL_STATUS, NULL, 0);
 	s = err ? NULL : control_payload(c, MSG_STATUS, sizeof(*s));
 	if (!s)
 		code = control_failed(err ? err : -EBADMSG);
 	else if (o.common.json)
-		code = status_json(s);
+		code = status_json(s, &untrusted);
 	else
-		status_human(s);
+		status_human(s, &untrusted);
 	control_close(c);
 	return code;
 }

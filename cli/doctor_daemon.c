@@ -13,6 +13,7 @@
 
 #include "cli/doctor.h"
 #include "cli/spawn.h"
+#include "cli/untrusted.h"
 #include "common/log.h"
 
 #define LEDGER_TIMEOUT_MS 10000
@@ -102,6 +103,20 @@ static void check_ledger(struct doctor *d)
 		doctor_say(d, FIND_FAIL, "ledger",
 			   "does not answer (%s): the daemon's log says why", errno_text(err));
 	answer_fini(&a);
+}
+
+/* Clients that were led to the gateway and hung up on its certificate. */
+static void check_trust(struct doctor *d)
+{
+	struct untrusted u;
+
+	/* A ledger that does not answer has its row. */
+	if (untrusted_ask(d->config->run_dir.s, LEDGER_TIMEOUT_MS, &u))
+		return;
+	if (u.count)
+		doctor_say(d, FIND_WARN, "CA", "%s", u.text);
+	else
+		doctor_say(d, FIND_OK, "CA", "no client refused it in the last hour");
 }
 
 static void on_key(void *arg, const void *row)
@@ -238,6 +253,7 @@ void doctor_daemon(struct doctor *d)
 		check_status(d);
 		check_force(d, c);
 		check_ledger(d);
+		check_trust(d);
 		check_keys(d, c);
 		check_end_to_end(d, c);
 	} else {

@@ -23,7 +23,7 @@
 
 struct query {
 	int64_t since_ns, until_ns, limit, id;
-	char op[16], by[16], cgroup[512], tag[512], meaning[16], outcome[24], model[512], provider[128];
+	char op[16], by[16], cgroup[512], tag[512], meaning[16], outcome[24], model[512], provider[128], kind[32];
 };
 
 struct grouping {
@@ -179,7 +179,7 @@ static sqlite3_stmt *prepare(struct ledger *l, const char *sql, const struct que
 
 	if (sqlite3_prepare_v2(ledger_db(l), sql, -1, &st, NULL) != SQLITE_OK)
 		return NULL;
-	/* ?1 since, ?2 until, ?3 cgroup, ?4 tag, ?5 meaning, ?6 outcome, ?7 model, ?8 limit, ?9 id, ?10 provider */
+	/* ?1 since, ?2 until, ?3 cgroup, ?4 tag, ?5 meaning, ?6 outcome, ?7 model, ?8 limit, ?9 id, ?10 provider, ?11 kind */
 	sqlite3_bind_int64(st, 1, q->since_ns);
 	sqlite3_bind_int64(st, 2, q->until_ns);
 	sqlite3_bind_text(st, 3, q->cgroup, -1, SQLITE_STATIC);
@@ -190,6 +190,7 @@ static sqlite3_stmt *prepare(struct ledger *l, const char *sql, const struct que
 	sqlite3_bind_int64(st, 8, q->limit);
 	sqlite3_bind_int64(st, 9, q->id);
 	sqlite3_bind_text(st, 10, q->provider, -1, SQLITE_STATIC);
+	sqlite3_bind_text(st, 11, q->kind, -1, SQLITE_STATIC);
 	return st;
 }
 
@@ -291,7 +292,8 @@ static int query_events(struct ledger *l, const struct query *q, struct buf *out
 {
 	static const char sql[] = "SELECT at_ns, kind, text, cgroup, tags, comm, pid, uid, count, level FROM events"
 				  " WHERE at_ns >= ?1 AND at_ns < ?2 AND (?3='' OR cgroup=?3)"
-				  " AND (?4='' OR instr(','||tags||',', ','||?4||',')>0) ORDER BY id DESC LIMIT ?8";
+				  " AND (?4='' OR instr(','||tags||',', ','||?4||',')>0) AND (?11='' OR kind=?11)"
+				  " ORDER BY id DESC LIMIT ?8";
 	sqlite3_stmt *st = prepare(l, sql, q);
 
 	return st ? run(l, st, out) : put_error(out, sqlite3_errmsg(ledger_db(l)));
@@ -351,6 +353,7 @@ static bool read_words(const cJSON *json, struct query *q)
 		{ "cgroup", q->cgroup, sizeof(q->cgroup) },  { "tag", q->tag, sizeof(q->tag) },
 		{ "meaning", q->meaning, sizeof(q->meaning) }, { "outcome", q->outcome, sizeof(q->outcome) },
 		{ "model", q->model, sizeof(q->model) },     { "provider", q->provider, sizeof(q->provider) },
+		{ "kind", q->kind, sizeof(q->kind) },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)

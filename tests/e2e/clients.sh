@@ -10,60 +10,11 @@
 #   tag:waits    a quota that refills, empty: the same
 #   tag:unknown  granted, but asks for a model that nobody serves: the same
 #
-# Versions are pinned in tests/e2e/clients/package.json; they are installed into build/npm once. What is measured
-# stands in docs/CLIENTS.md; the table is printed as comments. CLIENTS="claude codex" runs only some.
+# What is measured stands in docs/CLIENTS.md; the table is printed as comments. CLIENTS="claude codex" runs only some.
 . "$(dirname "$0")/common.bash"
+. "$(dirname "$0")/npm.bash"
 E_NAME=clients
-HERE=$PWD/tests/e2e/clients
-NPM=$PWD/build/npm
-NODE_NEEDED=22
-[ -n "${SALLYPORT_TEST_NPM-1}" ] || skip_all "--no-npm was given"
-
-# ---------------------------------------------------------------- node and the clients
-node_major() { "$1" -p 'process.versions.node.split(".")[0]' 2> /dev/null || echo 0; }
-find_node() {
-	local n
-	for n in "$NPM"/tool/node_modules/node-linux-*/bin/node "$(command -v node)"; do
-		[ -x "$n" ] && [ "$(node_major "$n")" -ge $NODE_NEEDED ] && { echo "$n"; return 0; }
-	done
-	return 1
-}
-# npm_install DIR COMMAND… [-- PACKAGE…]: with this npm, without scripts.
-npm_install() {
-	local dir=$1 npm=() log=$NPM/install.log
-	shift
-	while [ $# -gt 0 ] && [ "$1" != -- ]; do npm+=("$1"); shift; done
-	[ $# = 0 ] || shift
-	mkdir -p "$dir"
-	# Without one npm would install into the next folder above that has it.
-	[ -e "$dir/package.json" ] || echo '{}' > "$dir/package.json"
-	(cd "$dir" && "${npm[@]}" install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error "$@") > "$log" 2>&1 < /dev/null ||
-		{ tail -n 5 "$log"; return 1; }
-}
-install_clients() {
-	mkdir -p "$NPM"
-	if ! cmp -s "$HERE/package.json" "$NPM/package.json.done" || ! [ -x "$NPM/node_modules/.bin/claude" ]; then
-		[ -z "${SALLYPORT_TEST_INSTALL-1}" ] || command -v npm > /dev/null || install_packages nodejs npm || return 1
-		command -v npm > /dev/null || return 1
-		cp "$HERE/package.json" "$NPM/package.json"
-		# A distribution's Node may be too old, and an old npm leaves out what does not fit its Node: the
-		# packages of both hold plain programs.
-		if find_node > /dev/null; then
-			npm_install "$NPM" npm || return 1
-		else
-			npm_install "$NPM/tool" npm -- "node-linux-$(uname -m | sed 's/x86_64/x64/;s/aarch64/arm64/')@24.21.0" npm@11.19.1 || return 1
-			npm_install "$NPM" "$(find_node)" "$NPM/tool/node_modules/npm/bin/npm-cli.js" || return 1
-		fi
-		# The only two scripts that are run: they put the program of this platform in its place.
-		(cd "$NPM/node_modules/@anthropic-ai/claude-code" && "$(find_node)" install.cjs) >> "$NPM/install.log" 2>&1 || return 1
-		(cd "$NPM/node_modules/opencode-ai" && "$(find_node)" ./postinstall.mjs) >> "$NPM/install.log" 2>&1 || return 1
-		cp "$HERE/package.json" "$NPM/package.json.done"
-	fi
-	find_node > /dev/null
-}
-install_clients || skip_all "the npm clients cannot be installed: $(tail -n 1 "$NPM/install.log" 2> /dev/null || echo 'there is no npm')"
-NODE=$(find_node)
-BIN=$NPM/node_modules/.bin
+if npm_missing; then skip_all "$NPM_WHY"; fi
 
 e2e_init clients 21717
 UP=$(free_port 22617)
@@ -72,7 +23,7 @@ write_policy
 grants='s|"src": \["tag:e2e"\], "app".*|"src": ["tag:works", "tag:unknown"], "app": {"sallyport/cap/llm": [{"role":"user","models":"**"}]} }, { "src": ["tag:spent"], "app": {"sallyport/cap/llm": [{"role":"user","models":"**","quotas":[{"bucket":"spent"}]}]} }, { "src": ["tag:waits"], "app": {"sallyport/cap/llm": [{"role":"user","models":"**","quotas":[{"bucket":"waits"}]}]} } ],|'
 sed -i "$grants" "$I_DIR/policy.hujson"
 instance_config '"workers": 2, "docker": "",'
-"$NODE" "$NPM/node_modules/@copilotkit/aimock/dist/cli.js" -p "$UP" -f "$HERE/fixtures.json" > "$I_DIR/aimock.log" 2>&1 &
+"${MOCK[@]}" "$UP" > "$I_DIR/aimock.log" 2>&1 &
 E_PIDS="$E_PIDS $!"
 yes "aimock" wait_for 100 bash -c "exec 3<>/dev/tcp/127.0.0.1/$UP"
 instance_start || { not_ok start "the daemon does not serve"; exit 1; }
@@ -81,46 +32,29 @@ ok start
 sp run --tag tag:waits -- "$TESTS/e2e/http" -d "$(body_of anthropic false hi)" "$BASE/v1/messages" > /dev/null
 
 # ---------------------------------------------------------------- one client
-PROMPT='Run the shell command: echo sallyport-e2e. Then say that it has run.'
 home_of() {
-	local home=$1
-	mkdir -p "$home/.codex" "$home/.gemini" "$home/project"
-	sp env --format codex > "$home/.codex/config.toml" 2> /dev/null
-	sp env --format opencode > "$home/project/opencode.json" 2> /dev/null
-	cat > "$home/.gemini/settings.json" <<-'END'
-	{ "privacy": { "usageStatisticsEnabled": false }, "telemetry": { "enabled": false },
-	  "general": { "disableAutoUpdate": true, "enableAutoUpdate": false }, "security": { "auth": { "selectedType": "gemini-api-key" }, "folderTrust": { "enabled": false } } }
-	END
+	client_home "$1"
+	sp env --format codex > "$1/.codex/config.toml" 2> /dev/null
+	sp env --format opencode > "$1/project/opencode.json" 2> /dev/null
 }
 # run_client NAME TAG LIMIT: output in $I_DIR/NAME.TAG.out; its exit status and time in $RC and $TOOK.
 run_client() {
-	local home=$I_DIR/home.$1.$2 begun command=() claude=claude-sonnet-4-5 gpt=gpt-5 gemini=gemini-2.5-flash
+	local home=$I_DIR/home.$1.$2 begun GENAI_VERSION=
 	home_of "$home"
-	[ "$2" != unknown ] || claude=no-such-model gpt=no-such-model gemini=no-such-model
-	case $1 in
-	claude) command=("$BIN/claude" -p "$PROMPT" --model $claude --allowedTools Bash) ;;
-	codex) command=("$BIN/codex" exec --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox -m $gpt "$PROMPT") ;;
-	gemini) command=("$BIN/gemini" --yolo -m $gemini -p "$PROMPT") ;;
-	opencode) command=("$BIN/opencode" run -m anthropic/claude-sonnet-4-5 "$PROMPT") ;;
-	opencode-openai) command=("$BIN/opencode" run -m openai/gpt-5 "$PROMPT") ;;
-	# aimock knows Gemini's v1beta only, which is not what this SDK asks first.
-	sdk-genai) command=(env MODEL="$gemini" GENAI_API_VERSION="$([ "$2" != works ] || echo v1beta)" "$NODE" "$NPM/sdk.mjs" genai) ;;
-	sdk-anthropic) command=(env MODEL="$claude" "$NODE" "$NPM/sdk.mjs" anthropic) ;;
-	sdk-*) command=(env MODEL="$gpt" "$NODE" "$NPM/sdk.mjs" "${1#sdk-}") ;;
-	esac
+	[ "$2" != works ] || GENAI_VERSION=v1beta
+	client_command "$1" $([ "$2" != unknown ] || echo no-such-model)
 	begun=$(date +%s%N)
 	(cd "$home/project" && env -i PATH="$(dirname "$NODE"):$BIN:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" HOME="$home" TMPDIR="$home" TERM=dumb \
 		LANG=C.UTF-8 CI=1 SALLYPORT_CONFIG="$I_CONFIG" DISABLE_AUTOUPDATER=1 DISABLE_TELEMETRY=1 DISABLE_ERROR_REPORTING=1 \
 		CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 OPENCODE_DISABLE_AUTOUPDATE=1 OPENCODE_DISABLE_MODELS_FETCH=1 \
 		OPENCODE_DISABLE_LSP_DOWNLOAD=1 GEMINI_CLI_TRUST_WORKSPACE=true \
-		timeout -k 5 "$3" "$SALLYPORT" run --tag "tag:$2" --name "$1" -- "${command[@]}") > "$I_DIR/$1.$2.out" 2>&1 < /dev/null
+		timeout -k 5 "$3" "$SALLYPORT" run --tag "tag:$2" --name "$1" -- "${COMMAND[@]}") > "$I_DIR/$1.$2.out" 2>&1 < /dev/null
 	RC=$?
 	TOOK=$((($(date +%s%N) - begun) / 1000000))
 }
 # Requests of this client under this tag so far: refused ones count, however often they were repeated.
 asked_by() { rows log --tag "tag:$2" --limit 1000 | jq --arg c "/$1-[0-9]+$" '[.[] | select((.cgroup // "") | test($c)) | select(.format != "none") | .count // 1] | add // 0'; }
 
-cp "$HERE/sdk.mjs" "$NPM/sdk.mjs"
 declare -A rc took
 clients=${CLIENTS:-claude codex gemini opencode opencode-openai sdk-anthropic sdk-chat sdk-responses sdk-genai}
 situations_of() {

@@ -10,8 +10,9 @@
 #
 # The image is a busybox and our practice agent.
 . "$(dirname "$0")/common.bash"
+. "$(dirname "$0")/engine.bash"
 E_NAME=docker
-command -v dockerd > /dev/null && command -v docker > /dev/null || skip_all "no Docker engine is installed here (dockerd, docker)"
+engine_need
 BUSYBOX=$(command -v busybox) || skip_all "no busybox is installed here"
 e2e_init docker 21917
 UP=$(free_port 22817)
@@ -19,38 +20,15 @@ provider provider "$UP"
 write_policy '"labels": [ { "match": { "docker_label": "sallyport.tags" }, "tags_from": "value" } ],'
 
 # ---------------------------------------------------------------- the engine
-export DOCKER_HOST=unix://$I_DIR/docker.sock
-unset DOCKER_CONTEXT DOCKER_TLS_VERIFY
-D_PID=
 D_BRIDGE=
 d_clean() {
-	local m names
-	names=$(timeout 20 docker ps -aq 2> /dev/null)
-	# shellcheck disable=SC2086
-	[ -z "$names" ] || timeout 30 docker rm -f $names > /dev/null 2>&1
-	[ -z "$D_PID" ] || { kill -TERM "$D_PID" 2> /dev/null; wait "$D_PID" 2> /dev/null; }
+	local rc=$? # which e2e_clean ends with
+	engine_clean
 	[ -z "$D_BRIDGE" ] || ip link del "$D_BRIDGE" 2> /dev/null
-	awk -v d="$I_DIR/d-" 'index($2, d) == 1 {print $2}' /proc/mounts | sort -r | while read -r m; do umount -l "$m"; done
-	# The engine makes its cgroup parent in every hierarchy that it uses.
-	find /sys/fs/cgroup -depth -type d -path "*$I_NAME-watched*" -exec rmdir {} + 2> /dev/null
+	(exit $rc)
 	e2e_clean
 }
 trap d_clean EXIT
-# engine OPTION…: starts it; fails when it does not come up.
-engine() {
-	echo '{}' > "$I_DIR/docker.json"
-	dockerd --config-file "$I_DIR/docker.json" --storage-driver=vfs --data-root "$I_DIR/d-data" --exec-root "$I_DIR/d-exec" \
-		-H "$DOCKER_HOST" --pidfile "$I_DIR/docker.pid" --cgroup-parent "/$I_NAME-watched" "$@" > "$I_DIR/docker.log" 2>&1 &
-	D_PID=$!
-	d_up() { kill -0 "$D_PID" 2> /dev/null && docker info; }
-	d_ready() { ! kill -0 "$D_PID" 2> /dev/null || docker info; }
-	wait_for 300 d_ready
-	d_up > /dev/null 2>&1 && return 0
-	kill "$D_PID" 2> /dev/null
-	wait "$D_PID" 2> /dev/null
-	D_PID=
-	return 1
-}
 BRIDGE_WHY="the engine cannot make a bridge here"
 name=spd$(($$ % 100000))
 if ip link add "$name" type bridge 2> "$I_DIR/bridge.err" && ip addr add 198.18.$(($$ % 250)).1/24 dev "$name" 2>> "$I_DIR/bridge.err"; then

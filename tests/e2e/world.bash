@@ -107,12 +107,12 @@ world_clean() {
 }
 
 # mark, left [ADDRESS…]: packets to these addresses (those of the provider) that left the sandbox since the mark; not
-# ICMP, which carries no request.
-mark() { W_MARK=$(wc -l < "$I_DIR/sniff.log"); }
+# ICMP, which carries no request. $W_SNIFF is what another sniff wrote.
+mark() { W_MARK=$(wc -l < "${W_SNIFF:-$I_DIR/sniff.log}"); }
 left() {
 	local a=${*:-$W_REAL}
 	sleep 0.2
-	tail -n +$((W_MARK + 1)) "$I_DIR/sniff.log" | awk -v list="$a" '
+	tail -n +$((W_MARK + 1)) "${W_SNIFF:-$I_DIR/sniff.log}" | awk -v list="$a" '
 		BEGIN { n = split(list, l, " "); for (i = 1; i <= n; i++) want[l[i]] = 1 }
 		($2 in want) && $3 != 1 && $3 != 58 { c++ } END { print c + 0 }'
 }

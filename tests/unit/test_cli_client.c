@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/client.h"
+#include "cli/untrusted.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
@@ -252,6 +253,28 @@ static void listing(void)
 	close(listener);
 }
 
+static void untrusted(void)
+{
+	struct untrusted u;
+	struct answer a;
+
+	CHECK_INT(parse("{\"columns\":[\"kind\",\"text\",\"cgroup\",\"tags\",\"count\"]}\n"
+			"[\"no-name\",\"other\",\"/z\",\"\",9]\n"
+			"[\"ca-untrusted\",\"give it the CA\",\"/b\",\"tag:b\",1]\n"
+			"[\"ca-untrusted\",\"older\",\"/a\",\"tag:a\",3]\n{\"end\":true,\"rows\":3}\n",
+			&a),
+		  0);
+	untrusted_tell(&a, &u);
+	CHECK_INT(u.count, 4);
+	CHECK_STR(u.text, "refused 4 times in the last hour, the newest by /b tag:b: give it the CA");
+	answer_fini(&a);
+	CHECK_INT(parse("{\"columns\":[\"kind\"]}\n{\"end\":true,\"rows\":0}\n", &a), 0);
+	untrusted_tell(&a, &u);
+	CHECK_INT(u.count, 0);
+	CHECK_STR(u.text, "");
+	answer_fini(&a);
+}
+
 static void files(void)
 {
 	char path[128];
@@ -279,4 +302,4 @@ static void files(void)
 }
 
 TESTS(T(rows), T(errors_of_the_ledger), T(damaged), T(every_cut), T(too_many_columns), T(asking),
-      T(listing), T(files))
+      T(listing), T(untrusted), T(files))

@@ -536,6 +536,8 @@ static void damaged_records_are_refused(void)
 	CHECK_INT(ask_rows("{\"op\":\"log\"}"), 0);
 	CHECK_INT(ask_rows("{\"op\":\"events\",\"tag\":\"tag:a\"}"), 1);
 	CHECK_INT(ask_rows("{\"op\":\"events\",\"tag\":\"tag:\"}"), 0);
+	CHECK_INT(ask_rows("{\"op\":\"events\",\"kind\":\"k\"}"), 1);
+	CHECK_INT(ask_rows("{\"op\":\"events\",\"kind\":\"kk\"}"), 0);
 	teardown();
 }
 
