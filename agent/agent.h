@@ -57,7 +57,7 @@ struct agent {
 	/* kernel */
 	struct cgroup_root cg;
 	struct load bpf;
-	int gateway_cg;
+	int gateway_cg, parent_cg;
 	char gateway_path[CGROUP_PATH_BYTES];
 	char run_path[CGROUP_PATH_BYTES]; /* parent of the cgroups that `run` makes */
 	char stamp_state[MSG_TEXT_BYTES]; /* "ok", or what is wrong */

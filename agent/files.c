@@ -143,6 +143,14 @@ static void take_lock(struct agent *a)
 		log_warn("cannot write the pid to the lock file error=%s", errno_text(errno));
 }
 
+void files_lock_dir(int fd, const char *key, const char *path)
+{
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return;
+	die("another daemon uses %s as its %s: stop it, or give this one its own run_dir, state_dir, pin_dir and cgroup.parent",
+	    path, key);
+}
+
 static int open_ledger_socket(struct agent *a)
 {
 	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -184,6 +192,7 @@ void files_open(struct agent *a)
 	a->run_dir = open_top(c->run_dir.s, "run_dir", 0, 0755);
 	take_lock(a);
 	a->state_dir = open_top(c->state_dir.s, "state_dir", a->gid, 0750);
+	files_lock_dir(a->state_dir, "state_dir", c->state_dir.s);
 	a->journal_dir = open_dir(a->state_dir, "journal", 0, a->gid, 02770);
 	a->ledger_dir = open_dir(a->state_dir, "ledger", a->ledger_uid, a->gid, 0750);
 	open_ca(a);

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -129,6 +130,25 @@ static int pin_dir_prepare(struct load *l, char *why, size_t why_size)
 			 ", or set pin_dir to a directory on a bpf file system",
 			 l->pin_dir, errno_text(err));
 	return err;
+}
+
+/* Two daemons on the same maps would take each other's connections for unstamped. */
+static int pin_dir_lock(struct load *l, char *why, size_t why_size)
+{
+	int fd = open(l->pin_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		close(fd);
+		snprintf(why, why_size,
+			 "another daemon uses %s as its pin_dir: stop it, or give this one its own run_dir, state_dir, pin_dir and "
+			 "cgroup.parent",
+			 l->pin_dir);
+		return -EBUSY;
+	}
+	l->lock_fd = fd;
+	return 0;
 }
 
 typedef void (*entry_fn)(struct load *l, const char *path, const char *name, void *arg);
@@ -268,6 +288,7 @@ int load_open(struct load *l, const char *pin_dir, char *why, size_t why_size)
 	}
 	snprintf(l->dir, sizeof(l->dir), "%s/v%d", l->pin_dir, GATE_ABI);
 	err = pin_dir_prepare(l, why, why_size);
+	err = err ? err : pin_dir_lock(l, why, why_size);
 	if (err)
 		return err;
 	err = load_once(l);
@@ -283,6 +304,7 @@ int load_open(struct load *l, const char *pin_dir, char *why, size_t why_size)
 		err = err ? err : load_once(l);
 	}
 	if (err) {
+		load_close(l);
 		say_why(err, why, why_size);
 		return err;
 	}
@@ -304,6 +326,9 @@ void load_close(struct load *l)
 	if (l->skel)
 		gate_bpf__destroy(l->skel);
 	l->skel = NULL;
+	if (l->lock_fd > 0)
+		close(l->lock_fd);
+	l->lock_fd = 0;
 }
 
 /* ---------------------------------------------------------------- attach, adopt, update */

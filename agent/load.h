@@ -21,6 +21,7 @@
 struct gate_bpf;
 struct load {
 	struct gate_bpf *skel; /* NULL: not open */
+	int lock_fd;	       /* on the pin directory, for as long as it is open; 0: none */
 	char pin_dir[256];
 	char dir[288];						   /* with the ABI's version */
 	/* borrowed from the skeleton: */

@@ -142,6 +142,9 @@ static void cgroups_open(struct agent *a)
 	snprintf(a->gateway_path, sizeof(a->gateway_path), "%s/gateway", parent);
 	snprintf(a->run_path, sizeof(a->run_path), "%s/run", parent);
 	a->gateway_cg = cgroup_create(&a->cg, a->gateway_path);
+	a->parent_cg = cgroup_open(&a->cg, parent);
+	if (a->parent_cg >= 0)
+		files_lock_dir(a->parent_cg, "cgroup.parent", parent);
 	if (a->gateway_cg < 0)
 		die("cannot make the cgroup %s below %s: %s", a->gateway_path, a->cg.path,
 		    errno_text(a->gateway_cg));
@@ -274,6 +277,8 @@ static void finish(struct agent *a)
 	if (a->clean_at_exit && cgroup_kill(a->gateway_cg, LEFTOVER_KILL_MS))
 		log_warn("processes of a former daemon do not end cgroup=%s", a->gateway_path);
 	close(a->gateway_cg);
+	if (a->parent_cg >= 0)
+		close(a->parent_cg);
 	if (a->clean_at_exit)
 		cgroup_remove(&a->cg, a->config->cgroup.parent.s);
 	cgroup_root_close(&a->cg);
@@ -305,7 +310,7 @@ static void arguments(struct agent *a, int argc, char **argv)
 
 int agent_main(int argc, char **argv)
 {
-	struct agent a = { .gateway_cg = -1, .signal_fd = -1, .lock_fd = -1 };
+	struct agent a = { .gateway_cg = -1, .parent_cg = -1, .signal_fd = -1, .lock_fd = -1 };
 	int err;
 
 	log_init("agent", LOG_INFO);

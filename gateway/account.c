@@ -220,11 +220,19 @@ int account_begin(struct request *r)
 	r->slot = live_take(r->gw->live);
 	if (!r->slot)
 		return -ENOSPC;
+	if (r->verdict.n_candidates)
+		r->provider = r->verdict.candidates[0];
 	fill_fixed(r, r->slot);
 	fill_strings(r, r->slot);
 	live_begin(r->slot);
 	record_results(r);
 	return 0;
+}
+
+void account_next_provider(struct request *r)
+{
+	if (r->slot)
+		fill_strings(r, r->slot);
 }
 
 void account_dispatched(struct request *r)
@@ -424,6 +432,7 @@ void account_progress(struct request *r)
 	rec->cost_nanousd = r->priced && r->route.kind == ROUTE_MODEL ? price_cost_nanousd(&r->price, &t) : 0;
 	rec->http_status = rec->upstream_status = (uint16_t)r->answer_status;
 	rec->answer_bytes = r->answer_bytes;
+	rec->duration_us = (r->gw->loop.now_ns - r->started_ns) / 1000; /* until here, should this process die */
 	rec->n_tool_calls = r->n_calls;
 	if (f->complete)
 		rec->outcome = (uint8_t)(f->has_error ? OUTCOME_PROVIDER_ERROR : OUTCOME_OK);

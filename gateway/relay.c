@@ -653,6 +653,8 @@ static void relay_next(struct request *r)
 
 	relay_forget_answer(r);
 	r->provider = r->verdict.candidates[r->candidate];
+	if (r->candidate)
+		account_next_provider(r);
 	p = request_provider(r);
 	if (!key_usable(r, p)) {
 		relay_failed(r, OUTCOME_NO_KEY, true, "has no usable key on this host; see `sallyport keys` there");

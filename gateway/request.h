@@ -159,6 +159,8 @@ bool relay_drain(struct request *r);
 int account_begin(struct request *r);
 /* Reserves in every bucket for this provider; on refusal denies and returns false. */
 bool account_reserve(struct request *r);
+/* The candidate before failed and r->provider is asked now: the record names it, should this process die. */
+void account_next_provider(struct request *r);
 /* Something was sent to the provider: it counts as a request even if this process dies now. */
 void account_dispatched(struct request *r);
 /* What the tap has seen so far goes to shared memory. */

@@ -1043,22 +1043,34 @@ static void adoption_keeps_everything(void)
 	check_nothing_left();
 }
 
+static void one_daemon_for_a_pin_directory(void)
+{
+	struct load other;
+	char why[512] = "";
+
+	CHECK_INT(load_open(&other, pin_dir, why, sizeof(why)), -EBUSY);
+	CHECK(strstr(why, "another daemon uses") != NULL);
+	CHECK(other.skel == NULL);
+}
+
 /* The process that attached is killed; the programs stay. */
 static void killed_owner_leaves_the_programs(void)
 {
 	struct cg c = cg_make("killed");
 	int pidfd = -1;
+	char why[512];
 	struct seen s;
 
+	load_close(&l); /* one at a time */
 	if (!spawn_clone(-1, &pidfd)) {
-		char why[512];
-
 		if (load_open(&l, pin_dir, why, sizeof(why)) || label_as(&c, 44, 1, 0))
 			_exit(1);
 		kill(getpid(), SIGKILL);
 	}
 	CHECK_INT(spawn_wait(pidfd, 10000), 128 + SIGKILL);
 	close(pidfd);
+	CHECK_INT(load_open(&l, pin_dir, why, sizeof(why)), 0);
+	CHECK_INT(load_gateway(&l, gateway.fd, gateway.id), 0);
 	s = plain(&c);
 	check_stamped(&s, 44, &c);
 	load_release(&l, c.id);
@@ -1164,6 +1176,7 @@ static const struct test tests[] = {
 	T(taken_port_moves_the_door),
 	T(door_without_ipv6),
 	T(adoption_keeps_everything),
+	T(one_daemon_for_a_pin_directory),
 	T(killed_owner_leaves_the_programs),
 	T(update_under_load),
 	T(removed_cgroup_is_no_obstacle),
