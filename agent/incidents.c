@@ -168,3 +168,10 @@ void incidents_fini(struct agent *a)
 	for (struct incident *i = incidents; i < incidents + INCIDENTS_MAX; i++)
 		incident_end(a, i);
 }
+
+void incidents_end(struct agent *a, uint64_t cgroup_id)
+{
+	for (struct incident *i = incidents; i < incidents + INCIDENTS_MAX; i++)
+		if (i->until_ns && i->event.cgroup_id == cgroup_id)
+			incident_end(a, i);
+}

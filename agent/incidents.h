@@ -12,3 +12,5 @@ int incidents_init(struct agent *a);
 /* Tells what is still counted. */
 void incidents_fini(struct agent *a);
 void incident_note(struct agent *a, const struct gate_event *e);
+/* The sandbox ends: what is still counted of it is told while its name is known. */
+void incidents_end(struct agent *a, uint64_t cgroup_id);

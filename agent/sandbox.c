@@ -23,6 +23,7 @@
 #include "agent/door.h"
 #include "agent/engine.h"
 #include "agent/force.h"
+#include "agent/incidents.h"
 #include "agent/label.h"
 #include "agent/maps.h"
 #include "agent/notify.h"
@@ -444,6 +445,7 @@ void sandbox_end(struct sandbox *sb, const char *why)
 	struct agent *a = sb->agent;
 
 	load_release(&a->bpf, sb->info.cgroup_id);
+	incidents_end(a, sb->info.cgroup_id);
 	agent_event(a, sb->info.origin == ORIGIN_UNLABELLED ? LOG_DEBUG : LOG_INFO, "unlabel", sb,
 		    "no sandbox any more: %s", why);
 	roles_send_unlabel(a, sb);
