@@ -11,7 +11,7 @@ BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 
-PACKAGES := libbpf libcurl libcjson openssl sqlite3 libzstd libbrotlidec zlib
+PACKAGES := libbpf libcurl libnghttp2 libcjson openssl sqlite3 libzstd libbrotlidec zlib
 ifneq ($(MAKECMDGOALS),clean)
 ifneq ($(MAKECMDGOALS),help)
 ifneq ($(shell pkg-config --exists $(PACKAGES) && echo yes),yes)

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "gateway/client_hello.h"
+#include "gateway/h2.h"
 #include "gateway/peek.h"
 #include "gateway/request.h"
 #include "gateway/tls_server.h"
@@ -17,8 +18,6 @@
 #define OUT_HIGH_BYTES (256u << 10)
 /* One event more than the high mark may still come in a read. */
 #define OUT_MAX_BYTES (OUT_HIGH_BYTES + 4 * SCRATCH_BYTES)
-/* Rationale: a client that takes nothing for so long will not come back. */
-#define WRITE_STALL_NS (300 * NSEC_PER_SEC)
 /* Rationale: enough for a burst to be answered; FILES_RESERVE has room for them. More are closed without a word. */
 #define REFUSED_MAX 64
 /* A client that connects in order to ask has its head ready. */
@@ -94,7 +93,7 @@ static void on_deadline(void *arg)
 		return;
 	}
 	/* While the provider works its timeouts count; here only a client that does not read does. */
-	if (c->state == CONN_BUSY && !buf_len(&c->out)) {
+	if ((c->state == CONN_BUSY || (c->h2 && h2_is_busy(c->h2))) && !buf_len(&c->out)) {
 		c->deadline_ns = c->gw->loop.now_ns + WRITE_STALL_NS;
 		loop_timer(&c->gw->loop, &c->timer, c->deadline_ns, on_deadline, c);
 		return;
@@ -103,7 +102,10 @@ static void on_deadline(void *arg)
 		log_debug("a request's head did not come in time fd=%d", c->fd);
 	if (c->forced)
 		peek_timeout(c);
-	conn_close(c);
+	if (!c->h2 || !h2_leave(c->h2))
+		conn_close(c);
+	else if (c->state != CONN_DEAD)
+		conn_set_deadline(c, LINGER_NS);
 }
 
 /* Moves the deadline; the heap is touched only when it comes nearer. */
@@ -120,6 +122,14 @@ void conn_read_stamp(struct conn *c)
 	socklen_t len = sizeof(stamp);
 	int one = 1;
 
+	if (c->stream) {
+		const struct conn *outer = h2_stream_outer(c->stream);
+
+		conn_read_stamp(h2_stream_outer(c->stream));
+		c->stamp = outer->stamp;
+		c->stamped = outer->stamped;
+		return;
+	}
 	/*
 	 * The cross-check happens in the kernel when a segment of ours leaves. A client that has sent a small
 	 * request on a new connection may wait for an acknowledgment that is delayed: this sends it now. Where
@@ -137,7 +147,8 @@ void conn_read_stamp(struct conn *c)
 
 void conn_set_idle(struct conn *c)
 {
-	bool waits = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_PEEK;
+	bool waits = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_PEEK ||
+		     (c->state == CONN_H2 && !h2_is_busy(c->h2));
 
 	if (waits && !c->close_after && !c->refused && !buf_len(&c->out))
 		share_idle_add(c->share, &c->idle);
@@ -173,6 +184,41 @@ static void conn_refuse(struct conn *c)
 	conn_set_deadline(c, REFUSED_HEAD_NS);
 }
 
+/* Among the open ones. */
+static void conn_enter(struct conn *c, struct gateway *gw, int fd)
+{
+	c->gw = gw;
+	c->fd = fd;
+	buf_init(&c->in, HTTP_HEAD_MAX + SCRATCH_BYTES);
+	buf_init(&c->out, OUT_MAX_BYTES);
+	c->next = gw->conns;
+	if (gw->conns)
+		gw->conns->prev = c;
+	gw->conns = c;
+	gw->n_conns++;
+	c->state = CONN_HEAD;
+}
+
+struct conn *conn_open_stream(struct conn *outer, struct h2_stream *s)
+{
+	struct conn *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		h2_stream_gone(s, true);
+		return NULL;
+	}
+	c->stream = s;
+	c->stamp = outer->stamp;
+	c->stamped = outer->stamped;
+	c->forced = outer->forced;
+	conn_enter(c, outer->gw, -1);
+	c->share = share_ref(outer->share);
+	c->share->n_conns++;
+	if (!conn_fits(c))
+		conn_refuse(c);
+	return c->state == CONN_DEAD ? NULL : c;
+}
+
 void conn_accept(struct gateway *gw, int fd)
 {
 	struct conn *c = calloc(1, sizeof(*c));
@@ -183,17 +229,8 @@ void conn_accept(struct gateway *gw, int fd)
 		free(c);
 		return;
 	}
-	c->gw = gw;
-	c->fd = fd;
-	buf_init(&c->in, HTTP_HEAD_MAX + SCRATCH_BYTES);
-	buf_init(&c->out, OUT_MAX_BYTES);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	c->next = gw->conns;
-	if (gw->conns)
-		gw->conns->prev = c;
-	gw->conns = c;
-	gw->n_conns++;
-	c->state = CONN_HEAD;
+	conn_enter(c, gw, fd);
 	conn_read_stamp(c);
 	c->share = share_get(&gw->shares, c->stamped ? c->stamp.cgroup_id : 0);
 	if (!c->share) {
@@ -233,15 +270,22 @@ static void conn_leave_share(struct conn *c)
 void conn_close(struct conn *c)
 {
 	struct request *r = c->req;
+	bool untouched = c->state == CONN_HEAD;
 
 	if (c->state == CONN_DEAD)
 		return;
 	c->state = CONN_DEAD;
+	h2_close(c->h2);
+	if (c->stream)
+		h2_stream_gone(TAKE_PTR(c->stream), untouched);
 	loop_untimer(&c->gw->loop, &c->timer);
 	loop_untimer(&c->gw->loop, &c->kick);
 	loop_unwatch(&c->gw->loop, &c->watch);
 	tls_free(TAKE_PTR(c->tls));
-	close(TAKE_FD(c->fd));
+	if (c->fd < 0)
+		c->forced = NULL; /* of the connection that the stream was on */
+	else
+		close(TAKE_FD(c->fd));
 	if (r) {
 		c->req = NULL;
 		request_client_gone(r);
@@ -267,6 +311,7 @@ void conn_reap(struct gateway *gw)
 		struct conn *c = gw->dead_conns;
 
 		gw->dead_conns = c->next;
+		h2_free(c->h2);
 		free(c);
 	}
 }
@@ -277,6 +322,10 @@ void conn_stop_idle(struct gateway *gw)
 
 	for (c = gw->conns; c; c = next) {
 		next = c->next;
+		if (c->h2)
+			h2_leave(c->h2);
+		if (c->stream || c->h2)
+			continue; /* a stream ends when its last byte is on its way */
 		if (c->state != CONN_IDLE && (c->state != CONN_HEAD || buf_len(&c->in)))
 			continue;
 		if (!buf_len(&c->out) && !c->shut)
@@ -329,10 +378,19 @@ static void conn_drained(struct conn *c)
 	}
 }
 
+/* Those of a stream go by its windows. */
+static int conn_wake_stream(struct conn *c)
+{
+	h2_stream_wake(c->stream);
+	return c->state == CONN_DEAD ? -EPIPE : 0;
+}
+
 int conn_flush(struct conn *c)
 {
 	struct request *r = c->req;
 
+	if (c->stream)
+		return conn_wake_stream(c);
 	while (buf_len(&c->out)) {
 		struct iovec iov[2] = { { buf_head(&c->out), buf_len(&c->out) }, { NULL, 0 } };
 		ssize_t n = conn_put(c, iov);
@@ -362,6 +420,11 @@ int conn_send(struct conn *c, const void *data, size_t n)
 	size_t from_out, from_data;
 	ssize_t sent;
 
+	if (c->stream) {
+		int err = buf_append(&c->out, data, n);
+
+		return err ? err : conn_wake_stream(c);
+	}
 	/* While the socket is full, asking it again would cost a call and bring nothing. */
 	if (c->watch.events & EPOLLOUT)
 		return buf_append(&c->out, data, n);
@@ -381,6 +444,19 @@ int conn_send(struct conn *c, const void *data, size_t n)
 	return buf_append(&c->out, (const char *)data + from_data, n - from_data);
 }
 
+/* These first bytes and all that follow are HTTP/2. */
+static void conn_begin_h2(struct conn *c, struct str in)
+{
+	h2_begin(c);
+	while (in.n && c->state == CONN_H2) {
+		size_t n = MIN(in.n, sizeof(c->gw->frames));
+
+		memcpy(c->gw->frames, in.s, n);
+		in = str_skip(in, n);
+		h2_receive(c, (struct str){ c->gw->frames, n });
+	}
+}
+
 /* One head, or a part of one, at the front of these bytes; returns how many were taken up. */
 static size_t conn_parse_head(struct conn *c, struct str in)
 {
@@ -393,6 +469,10 @@ static size_t conn_parse_head(struct conn *c, struct str in)
 		return in.n;
 	}
 	n = http_parse_request(in, &head, &why);
+	if (n == HTTP_BAD && !c->asked && h2_is_preface(in)) {
+		conn_begin_h2(c, in);
+		return in.n;
+	}
 	if (n == HTTP_BAD) {
 		request_bad_head(c, why);
 		return in.n;
@@ -405,6 +485,7 @@ static size_t conn_parse_head(struct conn *c, struct str in)
 		c->more = true;
 		return 0;
 	}
+	c->asked = true;
 	share_idle_remove(c->share, &c->idle);
 	conn_set_deadline(c, c->gw->config->client.idle_timeout_ns); /* of the body's first bytes */
 	request_head(c, &head, (struct str){ in.s, (size_t)n }, in.n > (size_t)n);
@@ -414,11 +495,12 @@ static size_t conn_parse_head(struct conn *c, struct str in)
 void conn_hold_in(struct conn *c)
 {
 	struct gateway *gw = c->gw;
+	size_t n = buf_len(&c->in) + (c->h2 ? h2_held(c->h2) : 0);
 
-	if (buf_len(&c->in) == c->held)
+	if (n == c->held)
 		return;
-	conn_hold(c, buf_len(&c->in));
-	if ((c->state == CONN_HEAD || c->state == CONN_PEEK) &&
+	conn_hold(c, n);
+	if ((c->state == CONN_HEAD || c->state == CONN_PEEK || c->state == CONN_H2) &&
 	    !share_fits(c->share->bytes, gw->config->client.body_memory_bytes, gw->body_bytes))
 		conn_close(c);
 }
@@ -470,8 +552,12 @@ void conn_request_done(struct conn *c, bool keep)
 	c->req = NULL;
 	if (c->state == CONN_DEAD)
 		return;
-	c->close_after |= !keep || c->gw->stopping;
+	c->close_after |= !keep || c->gw->stopping || c->stream;
 	c->state = CONN_IDLE;
+	if (c->stream) {
+		h2_stream_wake(c->stream);
+		return;
+	}
 	if (c->close_after) {
 		if (!buf_len(&c->out))
 			conn_drained(c);
@@ -512,11 +598,13 @@ static bool conn_read_body(struct conn *c)
 /* The body goes straight from the socket to the request; parts of heads are collected in `in`. */
 static void conn_read(struct conn *c)
 {
+	/* While frames are read, a request may read its provider's answer. */
+	char *to = c->h2 ? c->gw->frames : c->gw->scratch;
 	ssize_t n;
 
 	if (c->state == CONN_BODY && !buf_len(&c->in) && conn_read_body(c))
 		return;
-	n = conn_recv(c, c->gw->scratch, SCRATCH_BYTES);
+	n = conn_recv(c, to, SCRATCH_BYTES);
 	if (n == -EAGAIN || n == -EINTR)
 		return;
 	if (n <= 0) {
@@ -527,12 +615,17 @@ static void conn_read(struct conn *c)
 		return; /* read and dropped until the client ends */
 	if (c->state == CONN_BODY)
 		conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
-	conn_pump(c, (struct str){ c->gw->scratch, (size_t)n });
+	if (c->h2)
+		h2_receive(c, (struct str){ to, (size_t)n });
+	else
+		conn_pump(c, (struct str){ to, (size_t)n });
 }
 
 /* Its next request, or more of this one, is wanted now. */
 static bool conn_wants(const struct conn *c)
 {
+	if (c->h2)
+		return c->shut || c->close_after || h2_wants(c->h2);
 	return c->shut || (c->state != CONN_BUSY && (c->state == CONN_BODY || c->close_after || !conn_full(c)));
 }
 
@@ -565,6 +658,8 @@ static void on_conn(void *arg, uint32_t events)
 	}
 	if (events & EPOLLOUT && conn_flush(c) < 0)
 		return;
+	if (events & EPOLLOUT && c->h2)
+		h2_flush(c->h2);
 	if (c->state == CONN_DEAD)
 		return;
 	if (!conn_wants(c)) {

@@ -10,6 +10,7 @@ enum conn_state {
 	CONN_HEAD, /* a part of a head is there */
 	CONN_BODY, /* the body comes */
 	CONN_BUSY, /* the request is with the provider */
+	CONN_H2,   /* it has streams (h2.c), each a conn of its own */
 	/* peek.c: its client did not ask for the door */
 	CONN_PEEK,    /* its first bytes come */
 	CONN_TLS,     /* TLS of ours begins */
@@ -17,13 +18,18 @@ enum conn_state {
 	CONN_DEAD,
 };
 
+/* Rationale: a client that takes nothing for so long will not come back. */
+#define WRITE_STALL_NS (300 * NSEC_PER_SEC)
+
 struct forced;
+struct h2;
+struct h2_stream;
 struct tls;
 
 struct conn {
 	struct gateway *gw;
 	struct conn *prev, *next; /* in gw->conns; next in gw->dead_conns */
-	int fd;
+	int fd; /* -1: a stream of another one */
 	enum conn_state state;
 	struct watch watch;
 	struct timer timer;
@@ -33,6 +39,7 @@ struct conn {
 	struct request *req;  /* NULL between requests */
 	bool close_after;     /* when `out` is empty */
 	bool stamped;
+	bool asked;   /* its first head was read */
 	bool pumping; /* in conn_pump() */
 	bool more;    /* the head in `in` is not whole */
 	bool shut;            /* our side was closed; waiting for the client's end */
@@ -44,10 +51,17 @@ struct conn {
 	struct tls *tls;       /* NULL: clear text */
 	struct forced *forced; /* NULL: its client asked for the door */
 	struct timer kick;     /* bytes lie decrypted in the session, which epoll does not see */
+	struct h2 *h2;            /* in state CONN_H2 */
+	struct h2_stream *stream; /* NULL: it has a socket */
 };
 
 /* Takes the descriptor. */
 void conn_accept(struct gateway *gw, int fd);
+/*
+ * A conn for one request of a connection that speaks HTTP/2: with its stamp, and counted in its share. NULL: no memory, or
+ * no room; then h2_stream_gone() was called.
+ */
+struct conn *conn_open_stream(struct conn *outer, struct h2_stream *s);
 /*
  * Sends to the client what it takes now and keeps the rest. 0, or -ENOBUFS: the bound is reached (the bytes
  * were not taken), -EPIPE: it is gone (and closed).

@@ -90,6 +90,7 @@ struct gateway {
 	bool ledger_failed;
 
 	char scratch[SCRATCH_BYTES];
+	char frames[SCRATCH_BYTES]; /* of HTTP/2, from a client */
 };
 
 /* Reads what the agent has sent: a label may be on its way that a new connection's stamp names. */

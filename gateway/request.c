@@ -405,12 +405,14 @@ static bool request_bounds(struct request *r)
 void request_head(struct conn *c, const struct http_head *head, struct str bytes, bool more)
 {
 	struct request *r = request_new(c);
+	/* Other protocols, h2c among them, may be offered and are not taken up (RFC 9110, 7.8). */
+	bool websocket = head->upgrade && http_list_has(http_header_get(head, "upgrade"), STR("websocket"));
 
 	if (!r || request_take_head(r, head, bytes) < 0) {
 		conn_close(c);
 		return;
 	}
-	if (!route_parse(r->head.method, r->head.target, r->head.upgrade, &r->route)) {
+	if (!route_parse(r->head.method, r->head.target, websocket, &r->route)) {
 		request_deny(r, OUTCOME_BAD_REQUEST, "The request's path is too long.");
 		return;
 	}
@@ -511,6 +513,10 @@ size_t request_body(struct request *r, const char *data, size_t n)
 			request_decide(r);
 		return piece.n;
 	}
+	if (r->head.body == HTTP_BODY_EOF) {
+		request_take_body(r, in);
+		return n;
+	}
 	for (;;) {
 		switch (http_chunked_next(&r->chunked, &in, &piece)) {
 		case PIECE_DATA:
@@ -528,6 +534,14 @@ size_t request_body(struct request *r, const char *data, size_t n)
 			return n;
 		}
 	}
+}
+
+void request_body_end(struct request *r)
+{
+	if (r->head.body == HTTP_BODY_EOF)
+		request_decide(r);
+	else
+		request_deny(r, OUTCOME_BAD_REQUEST, "The request's body is shorter than its content-length says.");
 }
 
 /* ------------------------------------------------------------------ deciding */

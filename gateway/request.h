@@ -113,6 +113,8 @@ void request_head(struct conn *c, const struct http_head *head, struct str bytes
 void request_bad_head(struct conn *c, const char *why);
 /* Bytes of the body; returns how many belong to it. May finish the request. */
 size_t request_body(struct request *r, const char *data, size_t n);
+/* A body without a length (HTTP_BODY_EOF, of a stream of HTTP/2) is whole; one with a length lacks some. */
+void request_body_end(struct request *r);
 /*
  * The same without a copy, for a body of known length: where the next bytes of it go and how many fit, or
  * NULL; then how many were put there.

@@ -121,11 +121,11 @@ static BIO *stream_new(const struct tls_server *server, int fd, struct buf *firs
 
 /* ------------------------------------------------------------------ set-up */
 
-/* HTTP/2 goes into this list when the gateway speaks it with clients. */
+/* What the client may speak; what it does speak, its first bytes tell (conn.c). */
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned in_len,
 		   void *arg)
 {
-	static const unsigned char ours[] = "\x08http/1.1";
+	static const unsigned char ours[] = "\x02h2\x08http/1.1";
 	unsigned char *chosen;
 
 	(void)ssl;

@@ -29,7 +29,7 @@ wait_for() {
 
 # The packages that the build needs; bpftool has different names.
 build_packages() {
-	echo gcc libc6-dev make pkg-config clang libbpf-dev libelf-dev zlib1g-dev libcjson-dev libcurl4-openssl-dev \
+	echo gcc libc6-dev make pkg-config clang libbpf-dev libelf-dev zlib1g-dev libcjson-dev libcurl4-openssl-dev libnghttp2-dev \
 		libssl-dev libsqlite3-dev libzstd-dev libbrotli-dev iproute2 ca-certificates
 }
 

@@ -90,7 +90,10 @@ has "curl" "$(ask_curl --cacert "$CA")" '"type":"message"'
 printf 'nameserver 10.99.0.2\noptions timeout:2 attempts:2\n' > "$I_DIR/resolv.conf"
 has "curl, the name by DNS" "$(in_box box ip netns exec "$IN" unshare -m bash -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$I_DIR/resolv.conf" \
 	curl -sS -m 20 --cacert "$CA" -H 'content-type: application/json' --data-binary "@$I_DIR/body" https://api.provider.test/v1/messages 2>&1)" '"type":"message"'
-has "curl by HTTP/2 or 1.1, as it likes" "$(ask_curl --cacert "$CA" --http2 -w '%{http_version}')" '1.1'
+has "curl by HTTP/2" "$(ask_curl --cacert "$CA" --http2 -w '%{http_version}')" '}2'
+has "curl by HTTP/1.1" "$(ask_curl --cacert "$CA" --http1.1 -w '%{http_version}')" '}1.1'
+is "HTTP/2: another :authority behind the name" "$(box curl -sS -m 20 --http2 --cacert "$CA" -H 'Host: evil.test' -o /dev/null -w '%{http_version} %{http_code}' https://api.provider.test/v1/messages 2>&1)" "2 421"
+has "HTTP/2 in clear is not led, since no name can be seen" "$(box curl -sS -m 20 --http2-prior-knowledge -d x http://api.provider.test/v1/messages 2>&1)" "curl: ("
 has "clear text to the same name" "$(box curl -sS -m 20 -H 'content-type: application/json' --data-binary "@$I_DIR/body" http://api.provider.test/v1/messages 2>&1)" '"type":"message"'
 has "python3" "$(box env SSL_CERT_FILE="$CA" python3 -c '
 import urllib.request, sys

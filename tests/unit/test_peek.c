@@ -547,6 +547,42 @@ static void bound_to_its_providers(void)
 	client_close(&c);
 }
 
+/* Reads until the text is among the last bytes that came. */
+static bool read_until(struct client *c, const char *text, size_t n)
+{
+	size_t have = 0;
+	int got;
+
+	while (!memmem(answer, have, text, n) && (got = SSL_read(c->ssl, answer + have, (int)(sizeof(answer) - have))) > 0)
+		have += (size_t)got;
+	return memmem(answer, have, text, n) != NULL;
+}
+
+/* Chosen by ALPN; every stream of it is for the name, as every request of HTTP/1.1 is. */
+static void served_over_h2(void)
+{
+	static const char first[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+				    "\0\0\x21\1\5\0\0\0\1\x82\x87\4\x0a/v1/models\1\x11" "api.provider.test";
+	static const char second[] = "\0\0\x19\1\5\0\0\0\3\x82\x87\4\x0a/v1/models\1\x09" "evil.test";
+	static const char offer[] = "\x08http/1.1\x02h2";
+	const unsigned char *chosen = NULL;
+	unsigned n = 0;
+	struct client c = { .ctx = client_context(true), .fd = connect_to(door_port) };
+
+	SSL_CTX_set_alpn_protos(c.ctx, (const unsigned char *)offer, sizeof(offer) - 1);
+	c.ssl = SSL_new(c.ctx);
+	SSL_set_fd(c.ssl, c.fd);
+	SSL_set_tlsext_host_name(c.ssl, "api.provider.test");
+	CHECK_INT(SSL_connect(c.ssl), 1);
+	SSL_get0_alpn_selected(c.ssl, &chosen, &n);
+	CHECK(n == 2 && memcmp(chosen, "h2", 2) == 0);
+	put(&c, first, sizeof(first) - 1);
+	CHECK(read_until(&c, "{\"object\":\"list\"", 16));
+	put(&c, second, sizeof(second) - 1);
+	CHECK(read_until(&c, "which its connection was made for", 33));
+	client_close(&c);
+}
+
 static void served_in_clear(void)
 {
 	struct client c = { .ssl = NULL };
@@ -632,6 +668,10 @@ static void neither(void)
 	CHECK(read(fd, &byte, 1) <= 0);
 	close(fd);
 	expect_event("not-web", "speaks neither TLS nor HTTP/1");
+	fd = connect_to(door_port); /* whose name is compressed */
+	CHECK(write(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24) == 24);
+	CHECK(read(fd, &byte, 1) <= 0); /* the same event, told once */
+	close(fd);
 	/* One that waits for the server to speak first. */
 	led(STAMP_STRICT, 8443);
 	fd = connect_to(door_port);
@@ -899,6 +939,6 @@ static void stop(void)
 	CHECK_INT(system(command), 0);
 }
 
-TESTS(T(served_over_tls), T(pipelined), T(large), T(misdirected), T(bound_to_its_providers), T(served_in_clear), T(byte_by_byte),
-      T(untrusted), T(other_name_at_vip), T(hidden_name), T(neither), T(tls_at_the_explicit_door), T(spliced), T(half_closed),
-      T(resets), T(followed), T(upgrade_refused), T(stop))
+TESTS(T(served_over_tls), T(pipelined), T(large), T(misdirected), T(bound_to_its_providers), T(served_over_h2),
+      T(served_in_clear), T(byte_by_byte), T(untrusted), T(other_name_at_vip), T(hidden_name), T(neither),
+      T(tls_at_the_explicit_door), T(spliced), T(half_closed), T(resets), T(followed), T(upgrade_refused), T(stop))

@@ -173,12 +173,17 @@ static void protocols(void)
 	unsigned n;
 	struct pair p;
 
-	SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)"\x02h2\x08http/1.1", 12);
+	SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)"\x08http/1.1\x02h2", 12);
+	shake(s, ctx, "a.test", "a.test", NULL, &p);
+	SSL_get0_alpn_selected(p.client, &chosen, &n);
+	CHECK(n == 2 && memcmp(chosen, "h2", 2) == 0);
+	pair_fini(&p);
+	SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)"\x08http/1.1", 9);
 	shake(s, ctx, "a.test", "a.test", NULL, &p);
 	SSL_get0_alpn_selected(p.client, &chosen, &n);
 	CHECK(n == 8 && memcmp(chosen, "http/1.1", 8) == 0);
 	pair_fini(&p);
-	SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)"\x02h2", 3);
+	SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)"\x02h3", 3);
 	shake(s, ctx, "a.test", "a.test", NULL, &p);
 	CHECK_INT(p.server_err, -EPROTO);
 	CHECK_INT(p.refusal, TLS_REFUSED_OTHER);
