@@ -63,17 +63,27 @@ static void put_cost(struct table *t, int64_t nanousd, int64_t unpriced)
 		table_text(t, str_of(text));
 }
 
-static void put_key(struct table *t, const struct answer *a, size_t row, bool is_user)
+static bool is_data(const struct usage_args *o)
+{
+	return o->common.json || o->common.csv;
+}
+
+static void put_key(struct table *t, const struct answer *a, size_t row, const struct usage_args *o)
 {
 	const struct answer_cell *c = answer_cell(a, row, "key");
+	bool is_user = !strcmp(o->by, "user");
 	const struct passwd *pw = is_user && c->kind == ANSWER_INT ? getpwuid((uid_t)c->n) : NULL;
-	char number[FORMAT_BYTES];
+	char number[FORMAT_BYTES], none[32];
 
 	if (pw) {
 		table_text(t, str_of(pw->pw_name));
 	} else if (c->kind == ANSWER_INT) {
 		snprintf(number, sizeof(number), "%" PRId64, c->n);
 		table_text(t, str_of(number));
+	} else if (!c->s.n && !is_data(o)) {
+		/* A blank would look like a mistake of the table's. */
+		snprintf(none, sizeof(none), "(no %s)", strcmp(o->by, "tag") ? o->by : "label");
+		table_text(t, str_of(none));
 	} else {
 		table_text(t, c->s);
 	}
@@ -113,8 +123,7 @@ static void put_numbers(struct table *t, const int64_t n[ARRAY_SIZE(sums)], int6
 
 static void put_rows(struct table *t, const struct answer *a, const struct usage_args *o)
 {
-	bool data = o->common.json || o->common.csv,
-	     total = !data && a->n_rows > 1 && strcmp(o->by, "tag") != 0;
+	bool total = !is_data(o) && a->n_rows > 1 && strcmp(o->by, "tag") != 0;
 	int64_t all[ARRAY_SIZE(sums)] = { 0 }, last_ns = 0;
 
 	for (size_t r = 0; r < a->n_rows; r++) {
@@ -127,7 +136,7 @@ static void put_rows(struct table *t, const struct answer *a, const struct usage
 		}
 		last_ns = MAX(last_ns, answer_int(a, r, "last_ns"));
 		table_text(t, answer_text(a, r, "tags"));
-		put_key(t, a, r, !strcmp(o->by, "user"));
+		put_key(t, a, r, o);
 		put_numbers(t, n, answer_int(a, r, "last_ns"));
 	}
 	if (!total)
@@ -185,13 +194,12 @@ static int usage_print(const struct usage_args *o, const struct answer *a)
 	columns_for(o->by, columns);
 	table_init(&t, columns, ARRAY_SIZE(columns));
 	put_rows(&t, a, o);
-	if (columns[U_TAGS].flags & COL_DATA && t.n_cells && !o->common.json && !o->common.csv &&
-	    a->n_rows > 1 && strcmp(o->by, "tag") != 0)
+	if (columns[U_TAGS].flags & COL_DATA && t.n_cells && !is_data(o) && a->n_rows > 1 && strcmp(o->by, "tag") != 0)
 		/* The total's word moves into the column that is shown. */
 		t.cells[t.n_cells - t.n_columns + U_KEY] =
 			t.cells[t.n_cells - t.n_columns + U_TAGS];
 	code = table_print(&t, &o->common, "nothing was used in that time");
-	if (!code && !o->common.json && !o->common.csv)
+	if (!code && !is_data(o))
 		footnotes(a);
 	table_fini(&t);
 	return code;

@@ -33,13 +33,16 @@ struct grouping {
 	const char *join; /* more of FROM */
 };
 
+/* A row that mixes identities has none of their tags. */
+#define TAGS_OF_ALL "CASE WHEN min(tg.text)=max(tg.text) THEN max(tg.text) ELSE '' END"
+
 static const struct grouping groupings[] = {
-	{ "cgroup", "cg.text", "max(tg.text)", "" },
+	{ "cgroup", "cg.text", TAGS_OF_ALL, "" },
 	{ "tag", "je.value", "je.value", ", json_each('[\"'||replace(tg.text,',','\",\"')||'\"]') je" },
 	{ "model", "mo.text", "''", "" },
 	{ "provider", "pr.text", "''", "" },
 	{ "client", "cl.text", "''", "" },
-	{ "container", "co.text", "max(tg.text)", "" },
+	{ "container", "co.text", TAGS_OF_ALL, "" },
 	{ "day", "date(h.hour*3600,'unixepoch')", "''", "" },
 	{ "hour", "strftime('%Y-%m-%dT%H:00Z',h.hour*3600,'unixepoch')", "''", "" },
 	{ "user", "CASE h.uid WHEN 4294967295 THEN 'unknown' ELSE h.uid END", "''", "" },

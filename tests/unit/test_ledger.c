@@ -286,6 +286,40 @@ static void check_usage(const char *by, uint64_t from_ns, uint64_t to_ns, struct
 	cJSON_Delete(rows);
 }
 
+static const char *tags_of(const cJSON *rows, const char *key)
+{
+	const cJSON *row;
+
+	cJSON_ArrayForEach(row, rows)
+	{
+		if (!strcmp(cJSON_GetStringValue(cell(row, "key")), key))
+			return cJSON_GetStringValue(cell(row, "tags"));
+	}
+	return "no such row";
+}
+
+static void mixed_rows_have_no_tags(void)
+{
+	static const unsigned of_box1[] = { 1, 13 }, of_box2[] = { 2, 6 }; /* one set of tags; two */
+	cJSON *rows;
+
+	setup();
+	CHECK_INT(ledger_begin(ledger), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		add_request(T0_NS, of_box1[i]);
+		add_request(T0_NS, of_box2[i]);
+	}
+	CHECK_INT(ledger_commit(ledger), 0);
+	rows = ask("{\"op\":\"usage\",\"by\":\"cgroup\"}");
+	CHECK_STR(tags_of(rows, "/box1"), "tag:a1,tag:all");
+	CHECK_STR(tags_of(rows, "/box2"), "");
+	cJSON_Delete(rows);
+	rows = ask("{\"op\":\"usage\",\"by\":\"container\"}");
+	CHECK_STR(tags_of(rows, ""), "");
+	cJSON_Delete(rows);
+	teardown();
+}
+
 /* A journal of many hours is read in groups; sums over any time are those of the requests in it. */
 static void rollups_equal_their_requests(void)
 {
@@ -600,6 +634,7 @@ static void purge_takes_what_is_old(void)
 	teardown();
 }
 
-TESTS(T(fresh_file_is_migrated), T(rollups_equal_their_requests), T(repeated_records_count_once),
+TESTS(T(fresh_file_is_migrated), T(rollups_equal_their_requests), T(mixed_rows_have_no_tags),
+      T(repeated_records_count_once),
       T(rollback_forgets_strings), T(tool_calls_and_results), T(results_by_name), T(odd_strings_come_back),
       T(damaged_records_are_refused), T(queries_have_bounds), T(purge_takes_what_is_old))
