@@ -45,6 +45,7 @@ static const struct column columns[] = {
 
 struct list {
 	const struct ps_args *o;
+	unsigned n_seen; /* those without the tag too */
 	struct table table;
 };
 
@@ -67,6 +68,7 @@ static void on_sandbox(void *arg, const void *row)
 	const struct msg_sandbox *sb = row;
 	struct table *t = &l->table;
 
+	l->n_seen++;
 	if (l->o->tag && !has_tag(str_of(sb->tags), str_of(l->o->tag)))
 		return;
 	if (l->o->quiet) {
@@ -92,6 +94,19 @@ static void on_sandbox(void *arg, const void *row)
 	table_text(t, str_of(sb->note));
 }
 
+static int print(struct list *l)
+{
+	char other[160];
+
+	snprintf(other, sizeof(other), "no cgroup has %s: `sallyport ps` lists those with other tags",
+		 l->o->tag ? l->o->tag : "");
+	return table_print(&l->table, &l->o->common,
+			   l->o->tag && l->n_seen ?
+				   other :
+				   "no cgroup has a label: sallyport run --tag tag:NAME -- COMMAND, or "
+				   "sallyport label TARGET tag:NAME");
+}
+
 int cmd_ps(int argc, char **argv)
 {
 	struct ps_args o = { 0 };
@@ -112,10 +127,7 @@ int cmd_ps(int argc, char **argv)
 	code = control_list(c, MSG_CTL_LIST, MSG_SANDBOX, sizeof(struct msg_sandbox), on_sandbox,
 			    &l);
 	if (!code && !o.quiet)
-		code = table_print(
-			&l.table, &o.common,
-			"no cgroup has a label: sallyport run --tag tag:NAME -- COMMAND, or "
-			"sallyport label TARGET tag:NAME");
+		code = print(&l);
 	table_fini(&l.table);
 	control_close(c);
 	return code;

@@ -185,12 +185,22 @@ static void footnotes(const struct answer *a)
 		       unpriced ? "" : "\n", partial);
 }
 
+/* What was asked for, of which there is nothing. */
+static void nothing_text(const struct usage_args *o, char *ret, size_t size)
+{
+	snprintf(ret, size, "nothing was used%s%s%s%s%s", o->cgroup ? " by " : "", o->cgroup ? o->cgroup : "",
+		 o->tag ? " with " : "", o->tag ? o->tag : "",
+		 o->since_ns || o->until_ns ? " in that time" : " yet");
+}
+
 static int usage_print(const struct usage_args *o, const struct answer *a)
 {
 	struct column columns[ARRAY_SIZE(columns_template)];
 	struct table t;
+	char nothing[640];
 	int code;
 
+	nothing_text(o, nothing, sizeof(nothing));
 	columns_for(o->by, columns);
 	table_init(&t, columns, ARRAY_SIZE(columns));
 	put_rows(&t, a, o);
@@ -198,7 +208,7 @@ static int usage_print(const struct usage_args *o, const struct answer *a)
 		/* The total's word moves into the column that is shown. */
 		t.cells[t.n_cells - t.n_columns + U_KEY] =
 			t.cells[t.n_cells - t.n_columns + U_TAGS];
-	code = table_print(&t, &o->common, "nothing was used in that time");
+	code = table_print(&t, &o->common, nothing);
 	if (!code && !is_data(o))
 		footnotes(a);
 	table_fini(&t);
