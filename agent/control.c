@@ -114,12 +114,15 @@ static struct sandbox *sandbox_from(struct agent *a, uint32_t from)
 static int list_send_one(struct control_conn *c, bool *ret_more)
 {
 	struct sandbox *sb = c->list == LIST_SANDBOXES ? sandbox_from(c->agent, c->list_at) : NULL;
+	struct msg_sandbox info;
 	struct msg_key_row row;
 	int err;
 
 	*ret_more = true;
 	if (sb) {
-		err = ipc_send(c->fd, MSG_SANDBOX, c->id, &sb->info, sizeof(sb->info), NULL, 0);
+		info = sb->info;
+		info.mode = force_mode_in_force(c->agent, info.mode);
+		err = ipc_send(c->fd, MSG_SANDBOX, c->id, &info, sizeof(info), NULL, 0);
 		if (!err)
 			c->list_at = sb->info.label_id + 1;
 		return err;

@@ -193,6 +193,11 @@ enum force_mode force_mode_of(const struct agent *a, const char *tags)
 	return p ? policy_egress_mode(p, list, n) : FORCE_ASSIST;
 }
 
+enum force_mode force_mode_in_force(const struct agent *a, enum force_mode mode)
+{
+	return a->force->config.force_off ? FORCE_OFF : mode;
+}
+
 void force_guards(struct agent *a, unsigned n)
 {
 	struct force *f = a->force;

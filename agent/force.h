@@ -20,6 +20,8 @@ void force_test_result(struct agent *a, const char *step, const char *result);
 
 /* The mode of an identity ("tag:a,tag:b") by the policy in force. */
 enum force_mode force_mode_of(const struct agent *a, const char *tags);
+/* The same as it is in force: off by the break-glass or after a failed self test, whatever the policy says. */
+enum force_mode force_mode_in_force(const struct agent *a, enum force_mode mode);
 /* After a change of the policy: names, networks, and the modes of all sandboxes, without touching a connection. */
 void force_apply_policy(struct agent *a);
 /* A guard stands on a watched parent, or does not any more. */
