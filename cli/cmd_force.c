@@ -76,7 +76,7 @@ static int force_show(const struct force_args *o, struct control *c)
 	return EXIT_OK;
 }
 
-static int force_switch(struct control *c, bool on)
+static int force_switch(const struct force_args *o, struct control *c, bool on)
 {
 	const struct msg_force_wish wish = { .wish = on ? FORCE_WISH_ON : FORCE_WISH_OFF };
 	int err = control_ask(c, MSG_CTL_FORCE, &wish, sizeof(wish));
@@ -86,6 +86,9 @@ static int force_switch(struct control *c, bool on)
 		return control_failed(err ? err : -EBADMSG);
 	if (r->err)
 		return cli_fail(EXIT_FAILED, "%.400s", r->text);
+	/* For a program: the state that is now. */
+	if (o->common.json)
+		return force_show(o, c);
 	printf(on ? "the forced path is on, as `egress` of the policy has it\n" :
 		    "the forced path is off for every sandbox; the explicit door serves on. `sallyport force on` undoes it\n");
 	return EXIT_OK;
@@ -111,7 +114,7 @@ int cmd_force(int argc, char **argv)
 	code = control_open(&o.common, c);
 	if (code)
 		return code;
-	code = !strcmp(word, "status") ? force_show(&o, c) : force_switch(c, !strcmp(word, "on"));
+	code = !strcmp(word, "status") ? force_show(&o, c) : force_switch(&o, c, !strcmp(word, "on"));
 	control_close(c);
 	return code;
 }
