@@ -17,7 +17,6 @@ const struct cli_option keys_options[] = {
 static const struct column columns[] = {
 	{ "provider", "PROVIDER", COL_TEXT, 0 },
 	{ "source", "SOURCE", COL_TEXT, COL_TAIL },
-	{ "fingerprint", "FINGERPRINT", COL_TEXT, COL_MAYBE },
 	{ "changed", "CHANGED", COL_AGO, 0 },
 	{ "state", "STATE", COL_TEXT, COL_STATE },
 };
@@ -29,7 +28,6 @@ static void on_key(void *arg, const void *row)
 
 	table_text(t, str_of(k->provider));
 	table_text(t, str_of(k->source));
-	table_text(t, str_of(k->fingerprint));
 	if (k->changed_ns)
 		table_int(t, (int64_t)k->changed_ns);
 	else

@@ -184,7 +184,6 @@ struct msg_key_row {
 	char provider[MSG_NAME_BYTES];
 	char source[MSG_PATH_BYTES]; /* "file:/etc/…", never a literal's text */
 	char state[MSG_NAME_BYTES];  /* "ok", or what is wrong and the cure */
-	char fingerprint[24];        /* first 8 hex digits of SHA-256, or "" */
 	uint64_t changed_ns;
 };
 
