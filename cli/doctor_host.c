@@ -200,13 +200,14 @@ static void check_users(struct doctor *d)
 
 	check_user(d, "gateway", c->users.gateway.s);
 	check_user(d, "ledger", c->users.ledger.s);
+	check_user(d, "dns", c->users.dns.s);
 	if (!number_ok(c->users.group.s) && !getgrnam(c->users.group.s))
 		doctor_say(d, FIND_FAIL, "users",
 			   "there is no group %s: groupadd --system %s, or set users.group",
 			   c->users.group.s, c->users.group.s);
 	if (d->count[FIND_FAIL] == failed)
-		doctor_say(d, FIND_OK, "users", "gateway %s, ledger %s, group %s",
-			   c->users.gateway.s, c->users.ledger.s, c->users.group.s);
+		doctor_say(d, FIND_OK, "users", "gateway %s, ledger %s, dns %s, group %s", c->users.gateway.s,
+			   c->users.ledger.s, c->users.dns.s, c->users.group.s);
 }
 
 static bool dir_has_files(const char *path)
