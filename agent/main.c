@@ -48,6 +48,8 @@ static void read_text(const char *path, struct buf *out)
 	if (fd < 0 || fstat(fd, &st) < 0)
 		die("%s cannot be read: %s; write {} into it for the defaults", path,
 		    errno_text(errno));
+	if (S_ISDIR(st.st_mode))
+		die("%s is a folder; name the file: --config %s/config.hujson", path, path);
 	if (!S_ISREG(st.st_mode) || st.st_mode & 0002)
 		die("%s must be a file that only its owner can write: chmod 644 %s", path, path);
 	while (n > 0) {
@@ -290,31 +292,17 @@ static void finish(struct agent *a)
 	free(a->config_text);
 }
 
-static void arguments(struct agent *a, int argc, char **argv)
+int agent_main(const char *config_path, bool clean)
 {
-	a->config_path = CONFIG_PATH;
-	for (int i = 1; i < argc; i++) {
-		if (i == 1 && !strcmp(argv[i], "daemon"))
-			continue; /* the command itself */
-		if (!strcmp(argv[i], "--config") && i + 1 < argc)
-			a->config_path = argv[++i];
-		else if (!strncmp(argv[i], "--config=", 9))
-			a->config_path = argv[i] + 9;
-		else if (!strcmp(argv[i], "--clean"))
-			a->clean_at_exit = true;
-		else
-			die("%s is no option of daemon: use --config FILE, and --clean to take everything off at the end",
-			    argv[i]);
-	}
-}
-
-int agent_main(int argc, char **argv)
-{
-	struct agent a = { .gateway_cg = -1, .parent_cg = -1, .signal_fd = -1, .lock_fd = -1 };
+	struct agent a = { .gateway_cg = -1,
+			   .parent_cg = -1,
+			   .signal_fd = -1,
+			   .lock_fd = -1,
+			   .config_path = config_path,
+			   .clean_at_exit = clean };
 	int err;
 
 	log_init("agent", LOG_INFO);
-	arguments(&a, argc, argv);
 	start(&a);
 	err = loop_run(&a.loop);
 	if (err)

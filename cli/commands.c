@@ -5,12 +5,18 @@
 #include "cli/cli.h"
 #include "cli/print.h"
 #include "common/log.h"
+#include "common/role.h"
+#include "policy/config.h"
 #include "policy/diag.h"
 
 static int cmd_daemon(int argc, char **argv);
 
+struct daemon_args {
+	struct cli_common common;
+	bool clean;
+};
 static const struct cli_option daemon_options[] = {
-	{ "clean", 0, CLI_FLAG, 0, NULL, NULL,
+	{ "clean", 0, CLI_FLAG, CLI_AT(daemon_args, clean), NULL, NULL,
 	  "at the end take off all labels, programs and cgroups" },
 	{ 0 },
 };
@@ -79,12 +85,16 @@ int command_unknown(const char *name)
 			log_quote(str_of(name)), nearest_hint(&near).s);
 }
 
-/* Only for its help: main() hands the daemon over before. */
 static int cmd_daemon(int argc, char **argv)
 {
-	(void)argc;
-	command_help(command_find(argv[0]));
-	return EXIT_OK;
+	struct daemon_args o = { 0 };
+	struct cli_words w;
+	int code = cli_parse(argc, argv, &o, &w);
+
+	code = code < 0 ? cli_count("daemon", &w, 0, 0) : code;
+	if (code >= 0)
+		return code;
+	return agent_main(o.common.config ? o.common.config : CONFIG_PATH, o.clean);
 }
 
 struct plain_options {

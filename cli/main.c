@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one program: two tables say who goes on, a role of the daemon or a command (commands.c). */
+/* The one program: two tables say who goes on, a role that the daemon starts or a command (commands.c). */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,16 +7,15 @@
 #include "common/log.h"
 #include "common/role.h"
 
-/* `daemon` is for the service manager, `role` for the daemon alone. */
+/* For the daemon alone. */
 static const struct {
-	const char *first, *second;
+	const char *name;
 	int (*run)(int argc, char **argv);
 } roles[] = {
-	{ "daemon", NULL, agent_main },
-	{ "role", "gateway", gateway_main },
-	{ "role", "ledger", ledger_main },
-	{ "role", "dns", dns_main },
-	{ "role", "ca", ca_main },
+	{ "gateway", gateway_main },
+	{ "ledger", ledger_main },
+	{ "dns", dns_main },
+	{ "ca", ca_main },
 };
 
 /* `sallyport --help` and `sallyport -h` are `sallyport help`, and so on. */
@@ -48,16 +47,9 @@ int main(int argc, char **argv)
 	int code;
 
 	leading_config(argc, argv);
-	for (size_t i = 0; i < ARRAY_SIZE(roles) && argc > 1; i++) {
-		int words = roles[i].second ? 2 : 1;
-
-		if (strcmp(argv[1], roles[i].first) != 0 ||
-		    (roles[i].second && (argc < 3 || strcmp(argv[2], roles[i].second) != 0)))
-			continue;
-		if (argc > words + 1 && !strcmp(argv[words + 1], "--help"))
-			break;
-		return roles[i].run(argc - words, argv + words);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(roles) && argc > 2; i++)
+		if (!strcmp(argv[1], "role") && !strcmp(argv[2], roles[i].name))
+			return roles[i].run(argc - 2, argv + 2);
 	if (argc < 2) {
 		command_help_all();
 		return EXIT_USAGE;

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 
 #include "agent/spawn.h"
+#include "cli/cli.h"
 #include "common/ipc.h"
 #include "common/isolate.h"
 #include "common/journal.h"
@@ -336,14 +337,14 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		uint16_t type;
-	} commands[] = { { "label", MSG_CTL_LABEL }, { "unlabel", MSG_CTL_UNLABEL },
+	} requests[] = { { "label", MSG_CTL_LABEL }, { "unlabel", MSG_CTL_UNLABEL },
 			 { "list", MSG_CTL_LIST },   { "status", MSG_CTL_STATUS },
 			 { "keys", MSG_CTL_KEYS },   { "reload", MSG_CTL_RELOAD } };
 	struct msg_target t = { 0 };
 	int fd;
 
 	if (argc > 1 && !strcmp(argv[1], "daemon"))
-		return agent_main(argc - 1, argv + 1);
+		return command_find("daemon")->run(argc - 1, argv + 1);
 	if (argc > 3 && !strcmp(argv[1], "role") && !strcmp(argv[2], "gateway"))
 		return role_gateway((unsigned)strtoul(argv[3], NULL, 10));
 	if (argc > 2 && !strcmp(argv[1], "role") && !strcmp(argv[2], "ledger"))
@@ -361,8 +362,8 @@ int main(int argc, char **argv)
 		str_copy(t.tags, sizeof(t.tags), str_of(argv[4]));
 	if (!strcmp(argv[1], "run") && argc > 5)
 		return command_run(fd, &t, argv + 5);
-	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
-		if (!strcmp(argv[1], commands[i].name))
-			return request(fd, commands[i].type, i < 2 ? &t : NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(requests); i++)
+		if (!strcmp(argv[1], requests[i].name))
+			return request(fd, requests[i].type, i < 2 ? &t : NULL);
 	die("no such command: %s", argv[1]);
 }

@@ -90,7 +90,7 @@ END
 chmod 644 "$DIR/config.hujson"; chmod 755 "$DIR"
 
 "$BIN" daemon --config "$DIR/config.hujson" --nonsense > "$DIR/out" 2>&1 && bad "unknown option is an error"
-has "unknown option" "$(cat "$DIR/out")" "--nonsense is no option"
+has "unknown option" "$(cat "$DIR/out")" "daemon has no option"
 
 start || { cat "$DIR/log"; exit 1; }
 STATUS=$(ctl status)

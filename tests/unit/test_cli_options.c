@@ -148,6 +148,8 @@ static void mistakes_are_named(void)
 		{ { "usage", "--limit", "5x" }, "a whole number from 1" },
 		{ { "usage", "--since", "soon" }, "\"soon\" is none" },
 		{ { "run", "--format", "al", "--", "ls" }, "all, anthropic" },
+		{ { "daemon", "--bogus" }, "no option \"--bogus\"" },
+		{ { "daemon", "--config" }, "--config needs a value" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
