@@ -89,14 +89,14 @@ static void conn_send(struct control_conn *c, uint16_t type, const void *payload
 		c->dead = true;
 }
 
-static void conn_result(struct control_conn *c, int err, const char *text, const struct sandbox *sb,
+static void conn_result(struct control_conn *c, int err, const char *text, const struct msg_sandbox *sb,
 			int fd)
 {
 	struct msg_result result = { .err = err, .generation = rules_generation(c->agent) };
 
 	str_copy(result.text, sizeof(result.text), str_of(text));
 	if (sb)
-		result.sandbox = sb->info;
+		result.sandbox = *sb;
 	conn_send(c, MSG_RESULT, &result, sizeof(result), fd);
 }
 
@@ -154,6 +154,34 @@ static void list_continue(struct control_conn *c)
 
 /* ---------------------------------------------------------------- label, unlabel */
 
+static void unlabel_path(struct control_conn *c, const char *path)
+{
+	struct sandbox *sb = sandbox_by_path(c->agent, path);
+	char why[MSG_TEXT_BYTES];
+	struct msg_sandbox left;
+
+	if (!sb || sb->info.origin == ORIGIN_UNLABELLED) {
+		snprintf(why, sizeof(why), "%s has no label", path);
+		conn_result(c, -ENOENT, why, NULL, -1);
+		return;
+	}
+	/* Taken off, it would be back at once. */
+	if (sb->info.origin == ORIGIN_RULE) {
+		snprintf(why, sizeof(why), "%s has no label of its own; a rule of the policy gives it %s", path,
+			 sb->info.tags);
+		conn_result(c, -EPERM, why, NULL, -1);
+		return;
+	}
+	if (watch_fall_back(sb)) {
+		conn_result(c, 0, "", &sb->info, -1);
+		return;
+	}
+	left = sb->info;
+	left.tags[0] = '\0';
+	sandbox_end(sb, "the label was taken off");
+	conn_result(c, 0, "", &left, -1);
+}
+
 static void label_path(struct control_conn *c, const char *path)
 {
 	struct agent *a = c->agent;
@@ -162,28 +190,21 @@ static void label_path(struct control_conn *c, const char *path)
 	struct sandbox *sb = sandbox_by_path(a, path);
 	int err;
 
-	if (c->is_unlabel) {
-		struct msg_sandbox info;
-
-		if (!sb || sb->info.origin == ORIGIN_UNLABELLED) {
-			snprintf(why, sizeof(why), "%s has no label", path);
-			conn_result(c, -ENOENT, why, NULL, -1);
-			return;
-		}
-		info = sb->info;
-		if (!watch_fall_back(sb))
-			sandbox_end(sb, "the label was taken off");
-		(void)info;
-		conn_result(c, 0, "", NULL, -1);
-		return;
-	}
 	err = label_allowed(a, path, why, sizeof(why));
 	/* A run keeps its origin: its cgroup is ours to remove. */
 	if (sb && sb->info.origin == ORIGIN_RUN)
 		req.origin = ORIGIN_RUN;
 	if (!err)
 		err = sandbox_add(a, &req, &sb, why, sizeof(why));
-	conn_result(c, err, why, err ? NULL : sb, -1);
+	conn_result(c, err, why, err ? NULL : &sb->info, -1);
+}
+
+static void target_found(struct control_conn *c, const char *path)
+{
+	if (c->is_unlabel)
+		unlabel_path(c, path);
+	else
+		label_path(c, path);
 }
 
 static void engine_sentence(const struct agent *a, int err, char *why, size_t size)
@@ -226,7 +247,7 @@ static void on_engine_target(void *arg, const struct engine_result *r)
 	if (err)
 		conn_result(c, err, why, NULL, -1);
 	else
-		label_path(c, path);
+		target_found(c, path);
 	loop_rewatch(&c->agent->loop, &c->watch, EPOLLIN);
 	if (c->dead)
 		conn_close(c);
@@ -256,7 +277,7 @@ static void label_request(struct control_conn *c, struct msg_target *m, bool is_
 	if (err)
 		conn_result(c, err, why, NULL, -1);
 	else
-		label_path(c, path);
+		target_found(c, path);
 }
 
 static void on_label(void *arg, struct ipc_message *m)
@@ -295,7 +316,7 @@ static void on_run(void *arg, struct ipc_message *m)
 		err = sandbox_run(c->agent, t->target, c->tags, c, netns, &c->run, why,
 				  sizeof(why));
 	made = err ? NULL : c->run;
-	conn_result(c, err, why, made, made ? made->cgroup_fd : -1);
+	conn_result(c, err, why, made ? &made->info : NULL, made ? made->cgroup_fd : -1);
 }
 
 static void on_list(void *arg, struct ipc_message *m)

@@ -47,6 +47,25 @@ static int print_labelled(const struct cli_common *o, const struct msg_sandbox *
 	return EXIT_OK;
 }
 
+static int print_unlabelled(const struct cli_common *o, const struct msg_sandbox *sb)
+{
+	struct json_out j;
+
+	if (o->json) {
+		json_out_init(&j);
+		json_out_open(&j, NULL, '{');
+		json_out_bool(&j, "ok", true);
+		json_out_text(&j, "cgroup", str_of(sb->path));
+		json_out_tags(&j, "tags", str_of(sb->tags));
+		json_out_close(&j, '}');
+		return json_out_print(&j);
+	}
+	printf("the label of ");
+	print_text(str_of(sb->path));
+	printf(sb->tags[0] ? " is off; a rule of the policy gives it %s\n" : " is off\n", sb->tags);
+	return EXIT_OK;
+}
+
 /* Tags may come as words of their own, too. */
 static int target_fill(const struct cli_words *w, struct msg_target *ret)
 {
@@ -89,7 +108,7 @@ static int ask(int argc, char **argv, uint16_t type, int min, int max)
 	if (!code && type == MSG_CTL_LABEL)
 		code = print_labelled(&o.common, &r->sandbox);
 	else if (!code)
-		puts(o.common.json ? "{\"ok\":true}" : "the label is off");
+		code = print_unlabelled(&o.common, &r->sandbox);
 	control_close(c);
 	return code;
 }

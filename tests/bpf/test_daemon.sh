@@ -135,6 +135,7 @@ has "unlabel" "$(ctl unlabel "/$NAME-w/s1")" "err=0"
 has "unlabelled again" "$(ctl list)" "origin=3"
 mkdir "$CG/$NAME-w/by-rule-1"
 until_has 20 "label by rule" "path=/$NAME-w/by-rule-1 tags=tag:ruled" ctl list
+has "a rule's label is not taken off by hand" "$(ctl unlabel "/$NAME-w/by-rule-1")" "err=-1 text=/$NAME-w/by-rule-1 has no label of its own"
 rmdir "$CG/$NAME-w/by-rule-1"
 until_has 30 "removed child" "sandboxes=1" ctl status
 for t in /nothing "/$NAME" "/$NAME/gateway" / pid:999999999 unit:none-such nonsense; do
