@@ -118,8 +118,10 @@ static int read_file(const char *path, size_t max, struct buf *ret, bool *ret_sa
 	ssize_t n;
 
 	if (fd < 0 || fstat(fd, &st) < 0) {
-		snprintf(why, why_size, "%s cannot be read: %s", path, errno_text(errno));
-		return -errno;
+		int err = -errno;
+
+		snprintf(why, why_size, "%s cannot be read: %s", path, errno_text(-err));
+		return err;
 	}
 	if (!S_ISREG(st.st_mode) || st.st_mode & 0002) {
 		snprintf(why, why_size,
@@ -187,6 +189,13 @@ static int set_parse(struct rule_set *set, struct str policy, struct str prices,
 	return 0;
 }
 
+static void say_no_policy(const struct agent *a, char *why, size_t size)
+{
+	snprintf(why, size, "there is no policy %s: %s, see sallyport-policy(5)", a->config->policy.s,
+		 a->rules->current ? "the one before stays in force until you write one" :
+				     "every request is refused until you write one");
+}
+
 static int set_read(struct rule_set *set, bool *ret_safe, char *why, size_t why_size)
 {
 	const struct config *c = set->agent->config;
@@ -197,6 +206,8 @@ static int set_read(struct rule_set *set, bool *ret_safe, char *why, size_t why_
 	buf_init(&policy, POLICY_TEXT_MAX + 32768);
 	buf_init(&prices, POLICY_TEXT_MAX + 32768);
 	err = read_file(c->policy.s, POLICY_TEXT_MAX, &policy, ret_safe, why, why_size);
+	if (err == -ENOENT)
+		say_no_policy(set->agent, why, why_size);
 	if (!err && c->prices.n)
 		err = read_file(c->prices.s, POLICY_TEXT_MAX, &prices, &prices_safe, why, why_size);
 	if (!err)
