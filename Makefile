@@ -169,11 +169,13 @@ check: ## lint, and the unit tests and replays under asan
 man: ## manual pages as roff in build/man
 	$(Q)scripts/man -o build/man docs/*.[1-8].md
 
-install: all man ## install under PREFIX: program, manual pages, completion
+install: all man ## install under PREFIX: program, manual pages, completion, systemd unit
 	install -D -m 755 $(O)/sallyport $(DESTDIR)$(PREFIX)/bin/sallyport
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/sallyport
 	for f in build/man/*; do n=$${f##*.}; install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/man/man$$n/$${f##*/}; done
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	sed 's|^ExecStart=PREFIX|ExecStart=$(PREFIX)|; /^# `make install`/d' scripts/sallyport.service | \
+		install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/sallyport.service
 	$(O)/sallyport completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyport
 
 clean: ## remove everything that was built
