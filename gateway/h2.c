@@ -90,7 +90,11 @@ bool h2_is_preface(struct str in)
 
 bool h2_is_busy(const struct h2 *h)
 {
-	return h->streams != NULL;
+	/* One that was answered, and whose client has not ended its request, keeps nothing open. */
+	for (const struct h2_stream *s = h->streams; s; s = s->next)
+		if (s->part != ANSWER_ENDED)
+			return true;
+	return false;
 }
 
 bool h2_wants(const struct h2 *h)
@@ -329,11 +333,15 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 	struct h2_stream *s = stream_get(arg, id);
 	struct conn *c = s ? s->conn : NULL;
 
-	(void)session;
-	(void)flags;
-	/* Also what comes after an early answer: read and dropped. */
-	if (!c || c->state != CONN_BODY)
+	/*
+	 * What comes after an early answer is dropped, and the client need not send the rest (RFC 9113, 8.1). It is told so
+	 * only when more is to come: some clients lose an answer that is followed by a reset while they still send.
+	 */
+	if (!c || c->state != CONN_BODY) {
+		if (s && s->part == ANSWER_ENDED && !(flags & NGHTTP2_FLAG_END_STREAM))
+			nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
 		return 0;
+	}
 	conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
 	request_body(c->req, (const char *)data, n);
 	return 0;
@@ -373,14 +381,15 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	return 0;
 }
 
-/* An answer that came before the end of its request: the client need not send the rest (RFC 9113, 8.1). */
+/* An answer that came before the end of its request: who never ends that is given up as an idle connection. */
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
-	(void)arg;
+	struct conn *c = ((struct h2 *)arg)->conn;
+
 	if ((frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
 	    frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
 	    nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
-		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+		conn_set_deadline(c, c->gw->config->client.idle_timeout_ns);
 	return 0;
 }
 
