@@ -193,7 +193,7 @@ static enum wire_format format_guess(const struct policy *p, struct policy_query
 
 	for (unsigned f = WIRE_NONE + 1; f < WIRE_FORMAT_MAX; f++) {
 		q.format = (enum wire_format)f;
-		policy_eval(p, &q, &v);
+		policy_eval_spending(p, &q, &v);
 		if (v.outcome == OUTCOME_NONE)
 			return q.format;
 		if (v.outcome != OUTCOME_UNKNOWN_MODEL && served == WIRE_NONE)
@@ -224,7 +224,7 @@ static int explain_json(const struct policy *p, const struct policy_query *q)
 	struct policy_verdict v;
 	struct json_out j;
 
-	policy_eval(p, q, &v);
+	policy_eval_spending(p, q, &v);
 	json_out_init(&j);
 	json_out_open(&j, NULL, '{');
 	json_out_text(&j, "verdict", v.outcome == OUTCOME_NONE ? STR("allow") : STR("deny"));

@@ -297,14 +297,6 @@ static int64_t estimate_output(const struct request *r)
 	return MIN(all, ESTIMATE_MAX);
 }
 
-static bool has_dollar_quota(const struct request *r, const struct policy_charge *charges, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (policy_quota(r->rules->policy, charges[i].quota)->unit == QUOTA_NANOUSD)
-			return true;
-	return false;
-}
-
 static void deny_quota(struct request *r, const struct balance_need *need, const struct balance_refusal *no)
 {
 	bool never = no->retry_after_ns == UINT64_MAX;
@@ -349,7 +341,7 @@ bool account_reserve(struct request *r)
 		struct usage_tokens t = { .input = input, .output = output };
 
 		cost = price_cost_nanousd(&r->price, &t);
-	} else if (has_dollar_quota(r, charges, n) && !policy_unpriced_allowed(r->rules->policy)) {
+	} else if (policy_refuses_unpriced(r->rules->policy, charges, n)) {
 		request_deny(r, OUTCOME_DENIED_UNPRICED,
 			     "Sallyport: the model \"%.*s\" has no price and your quota is in dollars; ask your platform team for a price (prices.hujson) or `\"unpriced\": \"allow\"`.",
 			     STR_ARG(r->verdict.model));

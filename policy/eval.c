@@ -552,6 +552,43 @@ unsigned policy_charges(const struct policy *p, const struct policy_facts *who, 
 	return MIN(charges_collect(p, who, provider, model, ret), (unsigned)POLICY_CHARGES_MAX);
 }
 
+/* Of these charges the first in dollars, or NULL. */
+static const struct policy_charge *dollar_charge(const struct policy *p,
+						 const struct policy_charge *charges, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (p->quotas[charges[i].quota].unit == QUOTA_NANOUSD)
+			return &charges[i];
+	}
+	return NULL;
+}
+
+bool policy_refuses_unpriced(const struct policy *p, const struct policy_charge *charges, unsigned n)
+{
+	return !p->unpriced_allow && dollar_charge(p, charges, n);
+}
+
+void policy_eval_spending(const struct policy *p, const struct policy_query *q,
+			  struct policy_verdict *ret)
+{
+	struct policy_charge charges[POLICY_CHARGES_MAX];
+	struct policy_price price;
+	unsigned best, n;
+
+	policy_eval(p, q, ret);
+	if (ret->outcome != OUTCOME_NONE || !ret->model.n)
+		return;
+	best = ret->candidates[0];
+	if (policy_price(p, best, ret->model, &price))
+		return;
+	n = policy_charges(p, &q->who, best, ret->model, charges);
+	if (!policy_refuses_unpriced(p, charges, n))
+		return;
+	ret->outcome = OUTCOME_DENIED_UNPRICED;
+	snprintf(ret->rule, sizeof(ret->rule), "%s has no price, and the quota %s is in dollars",
+		 diag_word(ret->model).s, dollar_charge(p, charges, n)->bucket);
+}
+
 unsigned policy_grant_headers(const struct policy *p, const struct policy_facts *who,
 			      unsigned provider, struct str model, struct str *ret, unsigned max)
 {

@@ -144,7 +144,7 @@ int policy_explain(const struct policy *p, const struct policy_query *q, struct 
 	struct printer pr = { .out = out };
 	struct policy_verdict v;
 
-	policy_eval(p, q, &v);
+	policy_eval_spending(p, q, &v);
 	if (v.outcome == OUTCOME_NONE)
 		say(&pr, "allowed by %s%s\n", v.rule, v.is_admin ? ", as admin" : "");
 	else

@@ -854,6 +854,47 @@ static void explain(void)
 	policy_free(p);
 }
 
+#define DOLLARS(unpriced, quota)                                                                   \
+	POLICY("\"unpriced\":\"" unpriced "\",\"quotas\":{\"d\":{\"capacity\":\"" quota "\"}},\"grants\":[" GRANT( \
+		"\"tag:a\"",                                                                       \
+		"{\"role\":\"user\",\"models\":\"**\",\"quotas\":[{\"bucket\":\"d\"}]}") "]")
+
+static enum outcome spending(const char *policy, const char *model)
+{
+	struct policy *p = must_parse(policy);
+	struct policy_query q = { .who = tagged("tag:a"), .model = str_of(model) };
+	struct policy_verdict v;
+
+	policy_eval_spending(p, &q, &v);
+	CHECK_INT(v.n_candidates, 1);
+	policy_free(p);
+	return v.outcome;
+}
+
+/* What explain and the tests say of a model without a price is what the gateway does. */
+static void unpriced(void)
+{
+	struct policy *p = must_parse(DOLLARS("deny", "$1.00"));
+	struct policy_query q = { .who = tagged("tag:a"), .model = STR("m1") };
+	char tested[1024];
+	struct buf out;
+
+	buf_init(&out, 1 << 20);
+	CHECK_INT(policy_explain(p, &q, &out), 0);
+	CHECK(wrote(&out, "denied (denied_unpriced): m1 has no price, and the quota d is in dollars\n"));
+	CHECK(wrote(&out, "unpriced, refused under a dollar quota"));
+	buf_fini(&out);
+	policy_free(p);
+	CHECK_INT(spending(DOLLARS("deny", "$1.00"), "m1"), OUTCOME_DENIED_UNPRICED);
+	CHECK_INT(spending(DOLLARS("allow", "$1.00"), "m1"), OUTCOME_NONE);
+	CHECK_INT(spending(DOLLARS("deny", "9 requests"), "m1"), OUTCOME_NONE);
+	CHECK_INT(spending(DOLLARS("deny", "$1.00"), ""), OUTCOME_NONE); /* spends nothing */
+	snprintf(tested, sizeof(tested),
+		 "%.*s,\"tests\":[{\"src\":\"tag:a\",\"model\":\"m1\",\"expect\":\"allow\"}]}",
+		 (int)strlen(DOLLARS("deny", "$1.00")) - 1, DOLLARS("deny", "$1.00"));
+	CHECK_ERROR(tested, "tests[0] fails: tag:a for m1 is denied: m1 has no price");
+}
+
 static void diags_text(void)
 {
 	struct buf out;
@@ -1094,4 +1135,4 @@ TESTS(T(unknown_keys), T(wrong_types), T(not_enforced), T(base_urls), T(keys), T
       T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model),
       T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list), T(model_list_of_a_pattern),
       T(labels), T(egress_modes), T(domain_patterns), T(domains_of_providers),
-      T(bound_to_a_name), T(explain), T(diags_text), T(examples), T(bounds), T(evaluation_time))
+      T(bound_to_a_name), T(explain), T(unpriced), T(diags_text), T(examples), T(bounds), T(evaluation_time))
