@@ -30,6 +30,17 @@ static void zero_capacity(void)
 	quota_start(&q, 0, &s);
 	CHECK(!quota_take(&q, 0, &s) && !quota_take(&q, 1, &s));
 	CHECK(quota_wait_ns(&q, 0, &s) == UINT64_MAX);
+	CHECK(!quota_exceeds(&q, 1)); /* a smaller one would not pass either */
+}
+
+static void larger_than_the_bucket(void)
+{
+	struct policy_quota q = { .capacity = 10, .rate = 100, .rate_period_ns = 1 };
+	struct quota_state s;
+
+	quota_start(&q, 0, &s);
+	CHECK(!quota_exceeds(&q, 10) && quota_exceeds(&q, 11));
+	CHECK(quota_wait_ns(&q, 11, &s) == UINT64_MAX);
 }
 
 /* However often it is looked at, the same time gives the same units. */
@@ -188,5 +199,5 @@ static void units_print(void)
 	CHECK_STR(units_duration_text(30 * DAY).s, "30d");
 }
 
-TESTS(T(exactly_enough), T(zero_capacity), T(refill_loses_nothing), T(refill_slow), T(clock_back),
+TESTS(T(exactly_enough), T(zero_capacity), T(larger_than_the_bucket), T(refill_loses_nothing), T(refill_slow), T(clock_back),
       T(settle), T(wait_time), T(extremes), T(units_read), T(units_print))
