@@ -658,6 +658,18 @@ void name_list_add(struct name_list *list, struct str name)
 }
 
 /*
+ * "claude-opus-4-8*" is that model and its dated versions; "gpt-5-20*" is the dated versions alone, of
+ * a model that has an entry of its own, and "gpt-5-20" is nobody's name.
+ */
+static bool ends_in_a_date(struct str stem)
+{
+	const char *dash = stem.n ? memrchr(stem.s, '-', stem.n) : NULL;
+	struct str last = dash ? str_skip(stem, (size_t)(dash - stem.s) + 1) : stem;
+
+	return !last.n || str_eq(last, STR("20")) || str_eq(last, STR("0"));
+}
+
+/*
  * A provider that serves patterns has no list of names; the price table knows those that people use. Told are
  * the ones that the provider serves and the identity may use, by the same evaluation as a request.
  */
@@ -665,14 +677,14 @@ static void models_of_prices(const struct policy *p, const struct policy_facts *
 			     const struct price_base *base, policy_model_fn fn, void *arg)
 {
 	for (unsigned i = 0; i < base->n; i++) {
-		struct str name = base->entries[i].model.text;
+		struct str pattern = base->entries[i].model.text, name = pattern;
 		struct policy_query q = { .who = *who, .provider = p->providers[provider].name };
 		struct policy_verdict v;
 
 		while (name.n && name.s[name.n - 1] == '*')
 			name.n--;
 		q.model = name;
-		if (!name.n || !glob_is_literal(name))
+		if (!glob_is_literal(name) || (name.n < pattern.n && ends_in_a_date(name)))
 			continue;
 		policy_eval(p, &q, &v);
 		if (v.outcome == OUTCOME_NONE)

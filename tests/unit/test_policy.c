@@ -765,6 +765,30 @@ static void model_list_of_a_pattern(void)
 	policy_free(p);
 }
 
+/* Not every pattern of the table is a model's name with a star behind it. */
+static void model_list_of_dated_versions(void)
+{
+	struct policy *p = NULL;
+	struct policy_facts who = tagged("tag:a");
+	char out[256] = "";
+
+	CHECK_INT(policy_parse(
+			  STR("{\"providers\":{\"a\":{\"baseurl\":\"https://a\",\"apikey\":\"env:K\",\"cost_basis\":\"b\",\"models\":[\"**\"]}},"
+			      "\"grants\":[" GRANT("\"tag:a\"", "{\"role\":\"user\",\"models\":\"**\"}") "]}"),
+			  STR("{\"date\":\"2026-01-01\",\"bases\":{\"b\":{\"models\":{\"m-5\":{\"input\":1,\"output\":1},"
+			      "\"m-5-20*\":{\"input\":1,\"output\":1},\"m-4-8*\":{\"input\":1,\"output\":1},"
+			      "\"n-preview-0*\":{\"input\":1,\"output\":1},\"n-*\":{\"input\":1,\"output\":1},"
+			      "\"m-4?20*\":{\"input\":1,\"output\":1},\"x-20\":{\"input\":1,\"output\":1}}}}}"),
+			  &p, &diags),
+		  0);
+	if (!p)
+		return;
+	policy_models(p, &who, list_model, out);
+	CHECK(strstr(out, "a/m-5 ") && strstr(out, "a/m-4-8 ") && strstr(out, "a/x-20 "));
+	CHECK(!strstr(out, "a/m-5-20") && !strstr(out, "a/n-") && !strstr(out, "a/m-4?"));
+	policy_free(p);
+}
+
 static struct str label_value(void *arg, struct str name)
 {
 	return str_eq(name, STR("sallyport.tags")) ? str_of(arg) : STR_NULL;
@@ -1134,5 +1158,6 @@ TESTS(T(unknown_keys), T(wrong_types), T(not_enforced), T(base_urls), T(keys), T
       T(quotas_parse), T(sources), T(groups), T(pattern_warnings), T(failing_tests), T(outcomes),
       T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model),
       T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list), T(model_list_of_a_pattern),
+      T(model_list_of_dated_versions),
       T(labels), T(egress_modes), T(domain_patterns), T(domains_of_providers),
       T(bound_to_a_name), T(explain), T(unpriced), T(diags_text), T(examples), T(bounds), T(evaluation_time))
