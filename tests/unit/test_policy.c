@@ -1081,6 +1081,20 @@ static void egress_modes(void)
 	CHECK_ERROR("{\"egress\":{\"default\":1}}", "a mode of `egress`");
 }
 
+static void egress_shown(void)
+{
+	struct policy *p = must_parse("{\"egress\":{\"default\":\"observe\",\"tag:b\":\"strict\"}}");
+	struct buf out;
+
+	buf_init(&out, 1 << 20);
+	CHECK_INT(policy_show(p, &out, false), 0);
+	CHECK(wrote(&out, "egress default: observe\negress tag:b: strict\n"));
+	CHECK_INT(policy_show(p, &out, true), 0);
+	CHECK(wrote(&out, "\"egress\":{\"default\":\"observe\",\"tag:b\":\"strict\"}"));
+	buf_fini(&out);
+	policy_free(p);
+}
+
 static void domain_patterns(void)
 {
 	static const struct {
@@ -1159,5 +1173,5 @@ TESTS(T(unknown_keys), T(wrong_types), T(not_enforced), T(base_urls), T(keys), T
       T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model),
       T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list), T(model_list_of_a_pattern),
       T(model_list_of_dated_versions),
-      T(labels), T(egress_modes), T(domain_patterns), T(domains_of_providers),
+      T(labels), T(egress_modes), T(egress_shown), T(domain_patterns), T(domains_of_providers),
       T(bound_to_a_name), T(explain), T(unpriced), T(diags_text), T(examples), T(bounds), T(evaluation_time))
