@@ -194,6 +194,11 @@ static void units_print(void)
 	CHECK_STR(units_amount_text(QUOTA_NANOUSD, 1234567).s, "$0.001234567");
 	CHECK_STR(units_amount_text(QUOTA_NANOUSD, -500000000).s, "-$0.50");
 	CHECK_STR(units_amount_text(QUOTA_REQUESTS, 7).s, "7 requests");
+	CHECK_STR(units_rate_text(QUOTA_NANOUSD, USD, DAY).s, "$1.00/day");
+	CHECK_STR(units_rate_text(QUOTA_REQUESTS, 500, 60 * NSEC_PER_SEC).s, "500 requests/minute");
+	CHECK_STR(units_rate_text(QUOTA_TOKENS, 3, 2 * DAY).s, "3 tokens/2d");
+	CHECK_STR(units_rate_text(QUOTA_NANOUSD, 0, 0).s, "none");
+	CHECK_STR(units_rate_text(QUOTA_NANOUSD, INT64_MAX, 30 * DAY).s, "$9223372036.854775807/month");
 	CHECK_STR(units_duration_text(5400 * NSEC_PER_SEC).s, "1h30m");
 	CHECK_STR(units_duration_text(0).s, "0s");
 	CHECK_STR(units_duration_text(30 * DAY).s, "30d");
