@@ -22,6 +22,7 @@ enum cli_type {
 	CLI_WORD,   /* const char *, one of .words */
 	CLI_TAG,    /* const char *, "tag:NAME"; NAME alone means the same */
 	CLI_LIST,   /* struct cli_list: may be given again and again */
+	CLI_TAGS,   /* the same of tags, as CLI_TAG */
 	CLI_NUMBER, /* int64_t, from 1 */
 	CLI_TIME,   /* uint64_t, wall clock in ns: "2h" ago, or a date */
 };

@@ -108,7 +108,7 @@ static void put_zsh(const char *text)
 static void zsh_option(const struct command *c, const struct cli_option *o)
 {
 	(void)c;
-	printf(" \\\n\t\t\t'%s--%s%s[", o->type == CLI_LIST ? "*" : "", o->name,
+	printf(" \\\n\t\t\t'%s--%s%s[", o->type == CLI_LIST || o->type == CLI_TAGS ? "*" : "", o->name,
 	       o->type == CLI_FLAG ? "" : "=");
 	put_zsh(o->help);
 	putchar(']');

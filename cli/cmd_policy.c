@@ -22,7 +22,7 @@ struct policy_args {
 	const char *model, *format, *provider, *cgroup, *container, *user;
 };
 const struct cli_option policy_options[] = {
-	{ "tag", 't', CLI_LIST, CLI_AT(policy_args, tags), "TAG", NULL,
+	{ "tag", 't', CLI_TAGS, CLI_AT(policy_args, tags), "TAG", NULL,
 	  "explain: who asks has this tag; may be given again" },
 	{ "cgroup", 'c', CLI_TEXT, CLI_AT(policy_args, cgroup), "PATH", NULL,
 	  "explain: its cgroup" },
@@ -154,18 +154,9 @@ static int identity_fill(const struct policy_args *o, struct policy_identity *wh
 {
 	*who = (struct policy_identity){ 0 };
 	who->facts.tags = who->tags;
-	for (unsigned i = 0; i < o->tags.n; i++) {
-		struct policy_identity some;
-
-		if (strncmp(o->tags.items[i], "tag:", 4) != 0)
-			return cli_fail(EXIT_USAGE, "%s is no tag: write tag:%s",
-					log_quote(str_of(o->tags.items[i])),
-					log_quote(str_of(o->tags.items[i])));
-		policy_identity_of(str_of(o->tags.items[i]), &some);
-		for (unsigned k = 0;
-		     k < some.facts.n_tags && who->facts.n_tags < POLICY_IDENTITY_TAGS; k++)
-			who->tags[who->facts.n_tags++] = some.tags[k];
-	}
+	_Static_assert(CLI_LIST_MAX <= POLICY_IDENTITY_TAGS, "an identity has too few tags");
+	for (unsigned i = 0; i < o->tags.n; i++)
+		who->tags[who->facts.n_tags++] = str_of(o->tags.items[i]);
 	who->facts.cgroup = str_of(o->cgroup);
 	who->facts.container = str_of(o->container);
 	who->facts.user = str_of(o->user);
@@ -193,7 +184,7 @@ static enum wire_format format_guess(const struct policy *p, struct policy_query
 
 	for (unsigned f = WIRE_NONE + 1; f < WIRE_FORMAT_MAX; f++) {
 		q.format = (enum wire_format)f;
-		policy_eval(p, &q, &v);
+		policy_eval_spending(p, &q, &v);
 		if (v.outcome == OUTCOME_NONE)
 			return q.format;
 		if (v.outcome != OUTCOME_UNKNOWN_MODEL && served == WIRE_NONE)
@@ -224,7 +215,7 @@ static int explain_json(const struct policy *p, const struct policy_query *q)
 	struct policy_verdict v;
 	struct json_out j;
 
-	policy_eval(p, q, &v);
+	policy_eval_spending(p, q, &v);
 	json_out_init(&j);
 	json_out_open(&j, NULL, '{');
 	json_out_text(&j, "verdict", v.outcome == OUTCOME_NONE ? STR("allow") : STR("deny"));

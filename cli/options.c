@@ -99,17 +99,19 @@ static int set_word(const struct cli_option *o, const char *value, const char **
 	return EXIT_USAGE;
 }
 
-/* One filter of a command; it lives as long as the process. */
+/* The text lives as long as the process; a command line has no more of them than a list holds. */
 static int set_tag(const struct cli_option *o, const char *value, const char **ret)
 {
-	static char text[4 + 64 + 1];
+	static char texts[CLI_LIST_MAX][4 + 64 + 1];
+	static unsigned n_texts;
+	char *text = texts[n_texts++ % CLI_LIST_MAX];
 	const char *name = strncmp(value, "tag:", 4) ? value : value + 4;
 	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
 
 	if (name[n] || n < 1 || n > 64 || name[0] < 'a')
 		return cli_fail(EXIT_USAGE, "--%s takes a tag like tag:pr-bot; %s is none", o->name,
 				log_quote(str_of(value)));
-	snprintf(text, sizeof(text), "tag:%s", name);
+	snprintf(text, sizeof(texts[0]), "tag:%s", name);
 	*ret = text;
 	return -1;
 }
@@ -139,11 +141,21 @@ static int set_time(const struct cli_option *o, const char *value, uint64_t *ret
 		o->name, log_quote(str_of(value)));
 }
 
+static int list_add(const struct cli_option *o, const char *value, struct cli_list *list)
+{
+	if (list->n == CLI_LIST_MAX)
+		return cli_fail(EXIT_USAGE, "--%s can be given %u times at most", o->name,
+				CLI_LIST_MAX);
+	if (o->type == CLI_TAGS && set_tag(o, value, &value) >= 0)
+		return EXIT_USAGE;
+	list->items[list->n++] = value;
+	return -1;
+}
+
 /* -1, or EXIT_USAGE. */
 static int option_set(const struct cli_option *o, const char *value, void *into)
 {
 	char *at = (char *)into + o->at;
-	struct cli_list *list;
 
 	switch (o->type) {
 	case CLI_FLAG:
@@ -157,12 +169,8 @@ static int option_set(const struct cli_option *o, const char *value, void *into)
 	case CLI_TAG:
 		return set_tag(o, value, (const char **)(void *)at);
 	case CLI_LIST:
-		list = (struct cli_list *)(void *)at;
-		if (list->n == CLI_LIST_MAX)
-			return cli_fail(EXIT_USAGE, "--%s can be given %u times at most", o->name,
-					CLI_LIST_MAX);
-		list->items[list->n++] = value;
-		return -1;
+	case CLI_TAGS:
+		return list_add(o, value, (struct cli_list *)(void *)at);
 	case CLI_NUMBER:
 		return set_number(o, value, (int64_t *)(void *)at);
 	case CLI_TIME:

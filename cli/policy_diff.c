@@ -5,18 +5,18 @@
  * stands for the models it means. So a change that has no effect shows nothing, wherever it stands
  * in the file.
  */
-#include <errno.h>
-
 #include "cli/policy_file.h"
 #include "cli/print.h"
 #include "common/json.h"
 #include "policy/explain.h"
 #include "policy/match.h"
+#include "policy/units.h"
 
 /* Rationale: beyond that nobody reads a list; the last line tells. */
 #define SOURCES_MAX 4096u
 #define MODELS_MAX  4096u
 #define MODEL_BYTES 512
+#define LABEL_BYTES 2048
 /* What is kept of a pattern that is lost: so many names are told. */
 #define REST_MAX    4
 
@@ -28,6 +28,7 @@ struct words {
 
 struct diff {
 	const struct policy *old, *new;
+	cJSON *old_json, *new_json; /* their effective forms, as `show --json` */
 	struct words sources, models;
 	struct table table;
 };
@@ -50,26 +51,27 @@ static const cJSON *members(const cJSON *object, const char *name)
 	return list ? list->child : NULL;
 }
 
-/* The sources of a policy's grants, from its effective form. */
-static int sources_of(const struct policy *p, struct words *ret)
+/* The effective form of a policy, or NULL. */
+static cJSON *shown(const struct policy *p)
 {
-	const cJSON *grant, *src;
 	struct buf text;
 	cJSON *json;
-	int err;
 
 	buf_init(&text, 16u << 20);
-	err = policy_show(p, &text, true);
-	json = err ? NULL : json_parse(buf_str(&text));
+	json = policy_show(p, &text, true) ? NULL : json_parse(buf_str(&text));
 	buf_fini(&text);
-	if (!json)
-		return err ? err : -E2BIG;
+	return json;
+}
+
+/* The sources of a policy's grants. */
+static void sources_of(const cJSON *json, struct words *ret)
+{
+	const cJSON *grant, *src;
+
 	for (grant = members(json, "grants"); grant; grant = grant->next)
 		for (src = members(grant, "src"); src; src = src->next)
 			if (cJSON_IsString(src))
 				words_add(ret, str_of(src->valuestring));
-	cJSON_Delete(json);
-	return 0;
 }
 
 static void on_model(void *arg, const struct policy_provider *provider, struct str model)
@@ -271,12 +273,33 @@ static const struct policy_quota *quota_named(const struct policy *p, struct str
 	return NULL;
 }
 
+/* "capacity $1.00 -> $2.00, rate $1.00/day -> none": what of it changes. */
+static void quota_change(const struct policy_quota *was, const struct policy_quota *q, char *ret,
+			 size_t size)
+{
+	bool unit = was->unit != q->unit;
+	size_t at = 0;
+
+	ret[0] = '\0';
+	if (unit || was->capacity != q->capacity)
+		at += (size_t)snprintf(ret + at, size - at, "capacity %s -> %s",
+				       units_amount_text(was->unit, was->capacity).s,
+				       units_amount_text(q->unit, q->capacity).s);
+	if (unit || was->rate != q->rate || was->rate_period_ns != q->rate_period_ns)
+		at += (size_t)snprintf(ret + at, size - at, "%srate %s -> %s", at ? ", " : "",
+				       units_rate_text(was->unit, was->rate, was->rate_period_ns).s,
+				       units_rate_text(q->unit, q->rate, q->rate_period_ns).s);
+	if (was->warn_only != q->warn_only)
+		snprintf(ret + at, size - at, "%son_exceed %s -> %s", at ? ", " : "",
+			 was->warn_only ? "warn" : "reject", q->warn_only ? "warn" : "reject");
+}
+
 static void diff_quotas(struct diff *d)
 {
 	for (unsigned i = 0; i < policy_n_quotas(d->new); i++) {
 		const struct policy_quota *q = policy_quota(d->new, i),
 					  *was = quota_named(d->old, q->name);
-		char name[POLICY_BUCKET_BYTES], detail[160];
+		char name[POLICY_BUCKET_BYTES], detail[320];
 
 		str_copy(name, sizeof(name), q->name);
 		if (!was) {
@@ -284,11 +307,7 @@ static void diff_quotas(struct diff *d)
 		} else if (was->unit != q->unit || was->capacity != q->capacity ||
 			   was->rate != q->rate || was->rate_period_ns != q->rate_period_ns ||
 			   was->warn_only != q->warn_only) {
-			snprintf(detail, sizeof(detail),
-				 "capacity %lld -> %lld, rate %lld -> %lld (%s)",
-				 (long long)was->capacity, (long long)q->capacity,
-				 (long long)was->rate, (long long)q->rate,
-				 quota_unit_name(q->unit));
+			quota_change(was, q, detail, sizeof(detail));
 			put(d, "quota", "changes", name, detail);
 		}
 	}
@@ -300,6 +319,118 @@ static void diff_quotas(struct diff *d)
 		if (!quota_named(d->new, name))
 			put(d, "quota", "gone", text, "");
 	}
+}
+
+/* The mode of a tag in an effective form: its own or the default. */
+static const char *egress_of(const cJSON *json, const char *tag)
+{
+	const cJSON *modes = cJSON_GetObjectItemCaseSensitive(json, "egress");
+	const char *mode = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(modes, tag));
+
+	return mode ? mode : cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(modes, "default"));
+}
+
+static void put_change(struct diff *d, const char *who, const char *what, const char *was,
+		       const char *is)
+{
+	char detail[64];
+
+	if (!strcmp(was, is))
+		return;
+	snprintf(detail, sizeof(detail), "%s -> %s", was, is);
+	put(d, who, "changes", what, detail);
+}
+
+/* A tag that both name is told once; one that a policy does not name has its default. */
+static void diff_egress(struct diff *d)
+{
+	const cJSON *m, *news = cJSON_GetObjectItemCaseSensitive(d->new_json, "egress");
+
+	for (m = members(d->new_json, "egress"); m; m = m->next)
+		put_change(d, m->string, "egress", egress_of(d->old_json, m->string), m->valuestring);
+	for (m = members(d->old_json, "egress"); m; m = m->next)
+		if (!cJSON_GetObjectItemCaseSensitive(news, m->string))
+			put_change(d, m->string, "egress", m->valuestring,
+				   egress_of(d->new_json, m->string));
+}
+
+static void diff_unpriced(struct diff *d)
+{
+	put_change(d, "*", "unpriced", policy_unpriced_allowed(d->old) ? "allow" : "deny",
+		   policy_unpriced_allowed(d->new) ? "allow" : "deny");
+}
+
+/* "cgroup /ci/x -> tag:ci": a rule for labels without its line. */
+static void label_text(const cJSON *rule, char ret[LABEL_BYTES])
+{
+	size_t at = 0;
+
+	ret[0] = '\0';
+	for (const cJSON *m = rule->child; m && at < LABEL_BYTES; m = m->next) {
+		const char *sep = at ? " " : "";
+
+		if (!cJSON_IsString(m))
+			continue;
+		if (!strcmp(m->string, "tags"))
+			at += (size_t)snprintf(ret + at, LABEL_BYTES - at, "%s-> %s", sep, m->valuestring);
+		else if (!strcmp(m->string, "tags_from"))
+			at += (size_t)snprintf(ret + at, LABEL_BYTES - at, "%s-> its value", sep);
+		else
+			at += (size_t)snprintf(ret + at, LABEL_BYTES - at, "%s%s %s", sep, m->string,
+					       m->valuestring);
+	}
+}
+
+static bool has_label(const cJSON *json, const char *text)
+{
+	char other[LABEL_BYTES];
+
+	for (const cJSON *m = members(json, "labels"); m; m = m->next) {
+		label_text(m, other);
+		if (!strcmp(text, other))
+			return true;
+	}
+	return false;
+}
+
+/* Rules of `a` that `b` lacks. */
+static unsigned put_labels(struct diff *d, const cJSON *a, const cJSON *b, const char *change)
+{
+	char text[LABEL_BYTES];
+	unsigned n = 0;
+
+	for (const cJSON *m = members(a, "labels"); m; m = m->next) {
+		label_text(m, text);
+		if (has_label(b, text))
+			continue;
+		put(d, "labels", change, text, "");
+		n++;
+	}
+	return n;
+}
+
+/* The first rule that matches counts, so another order may be other labels. */
+static bool labels_moved(const cJSON *a, const cJSON *b)
+{
+	const cJSON *m = members(a, "labels"), *k = members(b, "labels");
+	char one[LABEL_BYTES], other[LABEL_BYTES];
+
+	for (; m && k; m = m->next, k = k->next) {
+		label_text(m, one);
+		label_text(k, other);
+		if (strcmp(one, other) != 0)
+			return true;
+	}
+	return m || k;
+}
+
+static void diff_labels(struct diff *d)
+{
+	unsigned n = put_labels(d, d->new_json, d->old_json, "new");
+
+	n += put_labels(d, d->old_json, d->new_json, "gone");
+	if (!n && labels_moved(d->old_json, d->new_json))
+		put(d, "labels", "changes", "order", "the first rule that matches counts");
 }
 
 int policy_diff_print(const struct policy_file *old, const struct policy_file *new, bool json)
@@ -317,16 +448,22 @@ int policy_diff_print(const struct policy_file *old, const struct policy_file *n
 	struct cli_common o = { .json = json };
 	int code = EXIT_FAILED;
 
+	d.old_json = shown(d.old);
+	d.new_json = shown(d.new);
 	d.sources.items = calloc(SOURCES_MAX, MODEL_BYTES);
 	d.models.items = calloc(MODELS_MAX, MODEL_BYTES);
 	table_init(&d.table, columns, ARRAY_SIZE(columns));
-	if (!d.sources.items || !d.models.items || sources_of(d.old, &d.sources) ||
-	    sources_of(d.new, &d.sources)) {
+	if (!d.sources.items || !d.models.items || !d.old_json || !d.new_json) {
 		cli_fail(EXIT_FAILED, "the policies are too large to be compared");
 	} else {
+		sources_of(d.old_json, &d.sources);
+		sources_of(d.new_json, &d.sources);
 		for (unsigned i = 0; i < d.sources.n; i++)
 			diff_source(&d, d.sources.items[i]);
 		diff_quotas(&d);
+		diff_unpriced(&d);
+		diff_labels(&d);
+		diff_egress(&d);
 		code = table_print(&d.table, &o, "nobody gains or loses anything");
 		if (d.sources.cut || d.models.cut)
 			fprintf(stderr,
@@ -336,5 +473,7 @@ int policy_diff_print(const struct policy_file *old, const struct policy_file *n
 	table_fini(&d.table);
 	free(d.sources.items);
 	free(d.models.items);
+	cJSON_Delete(d.old_json);
+	cJSON_Delete(d.new_json);
 	return code;
 }

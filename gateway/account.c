@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "gateway/request.h"
 #include "gateway/tool_meaning.h"
+#include "policy/units.h"
 
 /* Rationale: prose has about four bytes a token, code and JSON three; a reservation should not be low. */
 #define BYTES_PER_TOKEN 3
@@ -297,12 +298,21 @@ static int64_t estimate_output(const struct request *r)
 	return MIN(all, ESTIMATE_MAX);
 }
 
-static bool has_dollar_quota(const struct request *r, const struct policy_charge *charges, unsigned n)
+/* Dollars of an estimate are rounded up: nobody needs them to the billionth. */
+#define SAID_NANOUSD 100000
+
+/* It would wait for ever: no refill helps, a smaller request does. */
+static void deny_too_large(struct request *r, const struct balance_need *need)
 {
-	for (unsigned i = 0; i < n; i++)
-		if (policy_quota(r->rules->policy, charges[i].quota)->unit == QUOTA_NANOUSD)
-			return true;
-	return false;
+	enum quota_unit unit = need->quota->unit;
+	int64_t amount = need->amount;
+
+	if (unit == QUOTA_NANOUSD && amount % SAID_NANOUSD && amount < INT64_MAX - SAID_NANOUSD)
+		amount += SAID_NANOUSD - amount % SAID_NANOUSD;
+	request_deny_quota(r, 0,
+			   "Sallyport: this request may %s %s, more than the quota \"%s\" ever holds (%s): ask for fewer output tokens (max_tokens, max_completion_tokens, maxOutputTokens), or ask your platform team for a larger capacity.",
+			   unit == QUOTA_NANOUSD ? "cost" : "need", units_amount_text(unit, amount).s, need->bucket,
+			   units_amount_text(unit, need->quota->capacity).s);
 }
 
 static void deny_quota(struct request *r, const struct balance_need *need, const struct balance_refusal *no)
@@ -312,13 +322,17 @@ static void deny_quota(struct request *r, const struct balance_need *need, const
 	const char *unit = quota_unit_name(need->quota->unit);
 	char amounts[120];
 
+	snprintf(r->rule, sizeof(r->rule), "quota %s", need->bucket);
+	if (quota_exceeds(need->quota, need->amount)) {
+		deny_too_large(r, need);
+		return;
+	}
 	if (need->quota->unit == QUOTA_NANOUSD)
 		snprintf(amounts, sizeof(amounts), "$%.4f left, this request may cost $%.4f", (double)no->balance / 1e9,
 			 (double)need->amount / 1e9);
 	else
 		snprintf(amounts, sizeof(amounts), "%" PRId64 " %s left, this request may need %" PRId64, no->balance,
 			 unit, need->amount);
-	snprintf(r->rule, sizeof(r->rule), "quota %s", need->bucket);
 	if (never)
 		request_deny_quota(r, 0, "Sallyport: the quota \"%s\" is spent (%s); ask your platform team to refill it.",
 				   need->bucket, amounts);
@@ -349,7 +363,7 @@ bool account_reserve(struct request *r)
 		struct usage_tokens t = { .input = input, .output = output };
 
 		cost = price_cost_nanousd(&r->price, &t);
-	} else if (has_dollar_quota(r, charges, n) && !policy_unpriced_allowed(r->rules->policy)) {
+	} else if (policy_refuses_unpriced(r->rules->policy, charges, n)) {
 		request_deny(r, OUTCOME_DENIED_UNPRICED,
 			     "Sallyport: the model \"%.*s\" has no price and your quota is in dollars; ask your platform team for a price (prices.hujson) or `\"unpriced\": \"allow\"`.",
 			     STR_ARG(r->verdict.model));

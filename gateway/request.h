@@ -74,7 +74,7 @@ struct request {
 	int64_t estimate_input;
 	enum outcome outcome;
 	bool recorded;
-	char why[256]; /* the sentence behind an outcome that is not ok */
+	char why[384]; /* the sentence behind an outcome that is not ok */
 	char rule[POLICY_RULE_BYTES];
 
 	/* the provider */

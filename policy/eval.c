@@ -552,6 +552,43 @@ unsigned policy_charges(const struct policy *p, const struct policy_facts *who, 
 	return MIN(charges_collect(p, who, provider, model, ret), (unsigned)POLICY_CHARGES_MAX);
 }
 
+/* Of these charges the first in dollars, or NULL. */
+static const struct policy_charge *dollar_charge(const struct policy *p,
+						 const struct policy_charge *charges, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (p->quotas[charges[i].quota].unit == QUOTA_NANOUSD)
+			return &charges[i];
+	}
+	return NULL;
+}
+
+bool policy_refuses_unpriced(const struct policy *p, const struct policy_charge *charges, unsigned n)
+{
+	return !p->unpriced_allow && dollar_charge(p, charges, n);
+}
+
+void policy_eval_spending(const struct policy *p, const struct policy_query *q,
+			  struct policy_verdict *ret)
+{
+	struct policy_charge charges[POLICY_CHARGES_MAX];
+	struct policy_price price;
+	unsigned best, n;
+
+	policy_eval(p, q, ret);
+	if (ret->outcome != OUTCOME_NONE || !ret->model.n)
+		return;
+	best = ret->candidates[0];
+	if (policy_price(p, best, ret->model, &price))
+		return;
+	n = policy_charges(p, &q->who, best, ret->model, charges);
+	if (!policy_refuses_unpriced(p, charges, n))
+		return;
+	ret->outcome = OUTCOME_DENIED_UNPRICED;
+	snprintf(ret->rule, sizeof(ret->rule), "%s has no price, and the quota %s is in dollars",
+		 diag_word(ret->model).s, dollar_charge(p, charges, n)->bucket);
+}
+
 unsigned policy_grant_headers(const struct policy *p, const struct policy_facts *who,
 			      unsigned provider, struct str model, struct str *ret, unsigned max)
 {
@@ -621,6 +658,18 @@ void name_list_add(struct name_list *list, struct str name)
 }
 
 /*
+ * "claude-opus-4-8*" is that model and its dated versions; "gpt-5-20*" is the dated versions alone, of
+ * a model that has an entry of its own, and "gpt-5-20" is nobody's name.
+ */
+static bool ends_in_a_date(struct str stem)
+{
+	const char *dash = stem.n ? memrchr(stem.s, '-', stem.n) : NULL;
+	struct str last = dash ? str_skip(stem, (size_t)(dash - stem.s) + 1) : stem;
+
+	return !last.n || str_eq(last, STR("20")) || str_eq(last, STR("0"));
+}
+
+/*
  * A provider that serves patterns has no list of names; the price table knows those that people use. Told are
  * the ones that the provider serves and the identity may use, by the same evaluation as a request.
  */
@@ -628,14 +677,14 @@ static void models_of_prices(const struct policy *p, const struct policy_facts *
 			     const struct price_base *base, policy_model_fn fn, void *arg)
 {
 	for (unsigned i = 0; i < base->n; i++) {
-		struct str name = base->entries[i].model.text;
+		struct str pattern = base->entries[i].model.text, name = pattern;
 		struct policy_query q = { .who = *who, .provider = p->providers[provider].name };
 		struct policy_verdict v;
 
 		while (name.n && name.s[name.n - 1] == '*')
 			name.n--;
 		q.model = name;
-		if (!name.n || !glob_is_literal(name))
+		if (!glob_is_literal(name) || (name.n < pattern.n && ends_in_a_date(name)))
 			continue;
 		policy_eval(p, &q, &v);
 		if (v.outcome == OUTCOME_NONE)

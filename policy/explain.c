@@ -144,7 +144,7 @@ int policy_explain(const struct policy *p, const struct policy_query *q, struct 
 	struct printer pr = { .out = out };
 	struct policy_verdict v;
 
-	policy_eval(p, q, &v);
+	policy_eval_spending(p, q, &v);
 	if (v.outcome == OUTCOME_NONE)
 		say(&pr, "allowed by %s%s\n", v.rule, v.is_admin ? ", as admin" : "");
 	else
@@ -270,6 +270,10 @@ static void show_text(struct printer *pr, const struct policy *p)
 		show_grant(pr, p, i);
 	for (unsigned i = 0; i < p->n_labels; i++)
 		show_label(pr, &p->labels[i]);
+	say(pr, "egress default: %s\n", force_mode_name(p->egress_default));
+	for (unsigned i = 0; i < p->n_egress; i++)
+		say(pr, "egress %.*s: %s\n", STR_ARG(p->egress[i].tag),
+		    force_mode_name(p->egress[i].mode));
 	say(pr, "models without a price: %s under a dollar quota; prices of %.*s\n",
 	    p->unpriced_allow ? "allowed" : "denied", STR_ARG(p->prices.date));
 }
@@ -439,6 +443,15 @@ static void json_array(struct printer *pr, const struct policy *p, const char *k
 	say(pr, "],");
 }
 
+static void json_egress(struct printer *pr, const struct policy *p)
+{
+	say(pr, "\"egress\":{\"default\":\"%s\"", force_mode_name(p->egress_default));
+	for (unsigned i = 0; i < p->n_egress; i++)
+		say(pr, ",\"%.*s\":\"%s\"", STR_ARG(p->egress[i].tag), /* a tag needs no escapes */
+		    force_mode_name(p->egress[i].mode));
+	say(pr, "},");
+}
+
 static void show_json(struct printer *pr, const struct policy *p)
 {
 	say(pr, "{");
@@ -446,6 +459,7 @@ static void show_json(struct printer *pr, const struct policy *p)
 	json_array(pr, p, "quotas", p->n_quotas, json_quota);
 	json_array(pr, p, "grants", p->n_grants, json_grant);
 	json_array(pr, p, "labels", p->n_labels, json_label);
+	json_egress(pr, p);
 	pr->comma = false;
 	json_member(pr, "unpriced", p->unpriced_allow ? STR("allow") : STR("deny"));
 	json_member(pr, "prices_date", p->prices.date);

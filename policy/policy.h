@@ -138,6 +138,16 @@ void policy_eval(const struct policy *p, const struct policy_query *q, struct po
 /* The buckets that this identity pays for this provider and model; returns how many. */
 unsigned policy_charges(const struct policy *p, const struct policy_facts *who, unsigned provider,
 			struct str model, struct policy_charge ret[POLICY_CHARGES_MAX]);
+/* These charges refuse a model without a price: one is in dollars, and `unpriced` is "deny". */
+bool policy_refuses_unpriced(const struct policy *p, const struct policy_charge *charges,
+			     unsigned n);
+/*
+ * As policy_eval(), and what the gateway refuses before it asks the best candidate: a model without
+ * a price under a dollar quota. The candidates stay, so that it can be told why. Not for a call
+ * that spends nothing (files, counting).
+ */
+void policy_eval_spending(const struct policy *p, const struct policy_query *q,
+			  struct policy_verdict *ret);
 /* Headers that matching grants add upstream ("Name: value"); returns how many were written. */
 unsigned policy_grant_headers(const struct policy *p, const struct policy_facts *who,
 			      unsigned provider, struct str model, struct str *ret, unsigned max);

@@ -85,13 +85,18 @@ void quota_settle(const struct policy_quota *q, int64_t reserved, int64_t real,
 		state->balance = MIN(state->balance, q->capacity);
 }
 
+bool quota_exceeds(const struct policy_quota *q, int64_t amount)
+{
+	return q->capacity > 0 && amount > q->capacity;
+}
+
 uint64_t quota_wait_ns(const struct policy_quota *q, int64_t amount,
 		       const struct quota_state *state)
 {
 	unsigned __int128 missing, ns;
 
 	amount = MAX(amount, (int64_t)0);
-	if (q->capacity <= 0 || amount > q->capacity)
+	if (q->capacity <= 0 || quota_exceeds(q, amount))
 		return UINT64_MAX;
 	if (state->balance >= amount)
 		return 0;

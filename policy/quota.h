@@ -31,6 +31,11 @@ bool quota_take(const struct policy_quota *q, int64_t amount, struct quota_state
  */
 void quota_settle(const struct policy_quota *q, int64_t reserved, int64_t real,
 		  struct quota_state *state);
+/*
+ * Even the full bucket does not cover it. Not so of a capacity of nothing: that one blocks, and no
+ * smaller request would pass.
+ */
+bool quota_exceeds(const struct policy_quota *q, int64_t amount);
 /* Nanoseconds until `amount` is covered; UINT64_MAX: never (no rate, or above the capacity). */
 uint64_t quota_wait_ns(const struct policy_quota *q, int64_t amount,
 		       const struct quota_state *state);

@@ -96,7 +96,7 @@ static void test_run(struct schema *s, const struct hujson *v, unsigned index)
 	if (!test_who(s, v, d.src, tags, &q.who) || !test_format(s, v, d.format, &q.format))
 		return;
 	q.model = d.model;
-	policy_eval(s->arg, &q, &verdict);
+	policy_eval_spending(s->arg, &q, &verdict);
 	if ((verdict.outcome == OUTCOME_NONE) == allow)
 		return;
 	schema_error(s, v, "tests[%u] fails: %s for %s is %s: %.120s", index, diag_word(d.src).s,

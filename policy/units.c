@@ -299,3 +299,17 @@ struct units_text units_duration_text(uint64_t ns)
 		str_copy(t.s, sizeof(t.s), STR("0s"));
 	return t;
 }
+
+struct units_text units_rate_text(enum quota_unit unit, int64_t rate, uint64_t period_ns)
+{
+	struct units_text amount = units_amount_text(unit, rate), period = units_duration_text(period_ns);
+	struct units_text t = { "none" };
+
+	for (size_t i = ARRAY_SIZE(periods); i-- > 0;) { /* the first name of a length is the whole word */
+		if (periods[i].factor == period_ns)
+			str_copy(period.s, sizeof(period.s), periods[i].name);
+	}
+	if (rate > 0)
+		snprintf(t.s, sizeof(t.s), "%.31s/%.15s", amount.s, period.s);
+	return t;
+}

@@ -23,5 +23,7 @@ struct units_text {
 	char s[48];
 };
 struct units_text units_amount_text(enum quota_unit unit, int64_t amount);
+/* "$10.00/day", "500 requests/hour"; a rate of 0 is "none". */
+struct units_text units_rate_text(enum quota_unit unit, int64_t rate, uint64_t period_ns);
 /* "10s", "1h30m"; 0 is "0s". */
 struct units_text units_duration_text(uint64_t ns);

@@ -81,6 +81,27 @@ static void filters_by_tag(void)
 	}
 }
 
+/* As cmd_policy.c begins. */
+struct policy_like {
+	struct cli_common common;
+	struct cli_list tags;
+	const char *model, *format, *provider, *cgroup, *container, *user;
+};
+
+static void lists_of_tags(void)
+{
+	struct policy_like o = { 0 };
+	struct cli_words w;
+
+	CHECK_INT(parse(ARGS("policy", "explain", "--tag", "web", "-t", "tag:ci", "-tx"), &o, &w), -1);
+	CHECK_INT(o.tags.n, 3);
+	CHECK_STR(o.tags.items[0], "tag:web");
+	CHECK_STR(o.tags.items[1], "tag:ci");
+	CHECK_STR(o.tags.items[2], "tag:x");
+	CHECK_INT(parse(ARGS("policy", "explain", "--tag", "WEB"), &o, &w), EXIT_USAGE);
+	CHECK(strstr(said, "--tag takes a tag like tag:pr-bot") != NULL);
+}
+
 static void words_and_options_mix(void)
 {
 	struct usage_like o = { 0 };
@@ -243,6 +264,6 @@ static void manual_is_whole(void)
 	free(general);
 }
 
-TESTS(T(every_type), T(filters_by_tag), T(words_and_options_mix), T(run_stops_at_the_command),
+TESTS(T(every_type), T(filters_by_tag), T(lists_of_tags), T(words_and_options_mix), T(run_stops_at_the_command),
       T(config_from_environment), T(mistakes_are_named), T(too_many), T(tables_are_sound),
       T(manual_is_whole))

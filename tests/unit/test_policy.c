@@ -765,6 +765,30 @@ static void model_list_of_a_pattern(void)
 	policy_free(p);
 }
 
+/* Not every pattern of the table is a model's name with a star behind it. */
+static void model_list_of_dated_versions(void)
+{
+	struct policy *p = NULL;
+	struct policy_facts who = tagged("tag:a");
+	char out[256] = "";
+
+	CHECK_INT(policy_parse(
+			  STR("{\"providers\":{\"a\":{\"baseurl\":\"https://a\",\"apikey\":\"env:K\",\"cost_basis\":\"b\",\"models\":[\"**\"]}},"
+			      "\"grants\":[" GRANT("\"tag:a\"", "{\"role\":\"user\",\"models\":\"**\"}") "]}"),
+			  STR("{\"date\":\"2026-01-01\",\"bases\":{\"b\":{\"models\":{\"m-5\":{\"input\":1,\"output\":1},"
+			      "\"m-5-20*\":{\"input\":1,\"output\":1},\"m-4-8*\":{\"input\":1,\"output\":1},"
+			      "\"n-preview-0*\":{\"input\":1,\"output\":1},\"n-*\":{\"input\":1,\"output\":1},"
+			      "\"m-4?20*\":{\"input\":1,\"output\":1},\"x-20\":{\"input\":1,\"output\":1}}}}}"),
+			  &p, &diags),
+		  0);
+	if (!p)
+		return;
+	policy_models(p, &who, list_model, out);
+	CHECK(strstr(out, "a/m-5 ") && strstr(out, "a/m-4-8 ") && strstr(out, "a/x-20 "));
+	CHECK(!strstr(out, "a/m-5-20") && !strstr(out, "a/n-") && !strstr(out, "a/m-4?"));
+	policy_free(p);
+}
+
 static struct str label_value(void *arg, struct str name)
 {
 	return str_eq(name, STR("sallyport.tags")) ? str_of(arg) : STR_NULL;
@@ -852,6 +876,47 @@ static void explain(void)
 	CHECK_INT(policy_show(p, &out, false), -ENOBUFS);
 	buf_fini(&out);
 	policy_free(p);
+}
+
+#define DOLLARS(unpriced, quota)                                                                   \
+	POLICY("\"unpriced\":\"" unpriced "\",\"quotas\":{\"d\":{\"capacity\":\"" quota "\"}},\"grants\":[" GRANT( \
+		"\"tag:a\"",                                                                       \
+		"{\"role\":\"user\",\"models\":\"**\",\"quotas\":[{\"bucket\":\"d\"}]}") "]")
+
+static enum outcome spending(const char *policy, const char *model)
+{
+	struct policy *p = must_parse(policy);
+	struct policy_query q = { .who = tagged("tag:a"), .model = str_of(model) };
+	struct policy_verdict v;
+
+	policy_eval_spending(p, &q, &v);
+	CHECK_INT(v.n_candidates, 1);
+	policy_free(p);
+	return v.outcome;
+}
+
+/* What explain and the tests say of a model without a price is what the gateway does. */
+static void unpriced(void)
+{
+	struct policy *p = must_parse(DOLLARS("deny", "$1.00"));
+	struct policy_query q = { .who = tagged("tag:a"), .model = STR("m1") };
+	char tested[1024];
+	struct buf out;
+
+	buf_init(&out, 1 << 20);
+	CHECK_INT(policy_explain(p, &q, &out), 0);
+	CHECK(wrote(&out, "denied (denied_unpriced): m1 has no price, and the quota d is in dollars\n"));
+	CHECK(wrote(&out, "unpriced, refused under a dollar quota"));
+	buf_fini(&out);
+	policy_free(p);
+	CHECK_INT(spending(DOLLARS("deny", "$1.00"), "m1"), OUTCOME_DENIED_UNPRICED);
+	CHECK_INT(spending(DOLLARS("allow", "$1.00"), "m1"), OUTCOME_NONE);
+	CHECK_INT(spending(DOLLARS("deny", "9 requests"), "m1"), OUTCOME_NONE);
+	CHECK_INT(spending(DOLLARS("deny", "$1.00"), ""), OUTCOME_NONE); /* spends nothing */
+	snprintf(tested, sizeof(tested),
+		 "%.*s,\"tests\":[{\"src\":\"tag:a\",\"model\":\"m1\",\"expect\":\"allow\"}]}",
+		 (int)strlen(DOLLARS("deny", "$1.00")) - 1, DOLLARS("deny", "$1.00"));
+	CHECK_ERROR(tested, "tests[0] fails: tag:a for m1 is denied: m1 has no price");
 }
 
 static void diags_text(void)
@@ -1016,6 +1081,20 @@ static void egress_modes(void)
 	CHECK_ERROR("{\"egress\":{\"default\":1}}", "a mode of `egress`");
 }
 
+static void egress_shown(void)
+{
+	struct policy *p = must_parse("{\"egress\":{\"default\":\"observe\",\"tag:b\":\"strict\"}}");
+	struct buf out;
+
+	buf_init(&out, 1 << 20);
+	CHECK_INT(policy_show(p, &out, false), 0);
+	CHECK(wrote(&out, "egress default: observe\negress tag:b: strict\n"));
+	CHECK_INT(policy_show(p, &out, true), 0);
+	CHECK(wrote(&out, "\"egress\":{\"default\":\"observe\",\"tag:b\":\"strict\"}"));
+	buf_fini(&out);
+	policy_free(p);
+}
+
 static void domain_patterns(void)
 {
 	static const struct {
@@ -1093,5 +1172,6 @@ TESTS(T(unknown_keys), T(wrong_types), T(not_enforced), T(base_urls), T(keys), T
       T(quotas_parse), T(sources), T(groups), T(pattern_warnings), T(failing_tests), T(outcomes),
       T(star_and_unlabelled), T(exact_sets), T(which_provider), T(without_model),
       T(many_candidates), T(charges), T(too_many_charges), T(grant_headers), T(model_list), T(model_list_of_a_pattern),
-      T(labels), T(egress_modes), T(domain_patterns), T(domains_of_providers),
-      T(bound_to_a_name), T(explain), T(diags_text), T(examples), T(bounds), T(evaluation_time))
+      T(model_list_of_dated_versions),
+      T(labels), T(egress_modes), T(egress_shown), T(domain_patterns), T(domains_of_providers),
+      T(bound_to_a_name), T(explain), T(unpriced), T(diags_text), T(examples), T(bounds), T(evaluation_time))

@@ -30,6 +30,17 @@ static void zero_capacity(void)
 	quota_start(&q, 0, &s);
 	CHECK(!quota_take(&q, 0, &s) && !quota_take(&q, 1, &s));
 	CHECK(quota_wait_ns(&q, 0, &s) == UINT64_MAX);
+	CHECK(!quota_exceeds(&q, 1)); /* a smaller one would not pass either */
+}
+
+static void larger_than_the_bucket(void)
+{
+	struct policy_quota q = { .capacity = 10, .rate = 100, .rate_period_ns = 1 };
+	struct quota_state s;
+
+	quota_start(&q, 0, &s);
+	CHECK(!quota_exceeds(&q, 10) && quota_exceeds(&q, 11));
+	CHECK(quota_wait_ns(&q, 11, &s) == UINT64_MAX);
 }
 
 /* However often it is looked at, the same time gives the same units. */
@@ -183,10 +194,15 @@ static void units_print(void)
 	CHECK_STR(units_amount_text(QUOTA_NANOUSD, 1234567).s, "$0.001234567");
 	CHECK_STR(units_amount_text(QUOTA_NANOUSD, -500000000).s, "-$0.50");
 	CHECK_STR(units_amount_text(QUOTA_REQUESTS, 7).s, "7 requests");
+	CHECK_STR(units_rate_text(QUOTA_NANOUSD, USD, DAY).s, "$1.00/day");
+	CHECK_STR(units_rate_text(QUOTA_REQUESTS, 500, 60 * NSEC_PER_SEC).s, "500 requests/minute");
+	CHECK_STR(units_rate_text(QUOTA_TOKENS, 3, 2 * DAY).s, "3 tokens/2d");
+	CHECK_STR(units_rate_text(QUOTA_NANOUSD, 0, 0).s, "none");
+	CHECK_STR(units_rate_text(QUOTA_NANOUSD, INT64_MAX, 30 * DAY).s, "$9223372036.854775807/month");
 	CHECK_STR(units_duration_text(5400 * NSEC_PER_SEC).s, "1h30m");
 	CHECK_STR(units_duration_text(0).s, "0s");
 	CHECK_STR(units_duration_text(30 * DAY).s, "30d");
 }
 
-TESTS(T(exactly_enough), T(zero_capacity), T(refill_loses_nothing), T(refill_slow), T(clock_back),
+TESTS(T(exactly_enough), T(zero_capacity), T(larger_than_the_bucket), T(refill_loses_nothing), T(refill_slow), T(clock_back),
       T(settle), T(wait_time), T(extremes), T(units_read), T(units_print))
