@@ -1043,6 +1043,43 @@ static void adoption_keeps_everything(void)
 	check_nothing_left();
 }
 
+/* The smallest program: it lets everything go, and counts nothing. */
+static int program_of_others(void)
+{
+	const struct bpf_insn code[] = { { .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 1 },
+					 { .code = BPF_JMP | BPF_EXIT } };
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = BPF_CGROUP_INET4_CONNECT);
+
+	return bpf_prog_load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, "others", "GPL", code, ARRAY_SIZE(code), &opts);
+}
+
+/* Others' programs above: one that shares its place is no hindrance, one that does not is an error that can be told. */
+static void programs_of_others(void)
+{
+	struct cg above = cg_make("above"), below = cg_make("above/below");
+	int prog = program_of_others();
+	struct seen s;
+
+	CHECK(prog >= 0);
+	CHECK_INT(bpf_prog_attach(prog, above.fd, BPF_CGROUP_INET4_CONNECT, BPF_F_ALLOW_MULTI), 0);
+	CHECK_INT(label_as(&below, 55, 1, 0), 0);
+	s = plain(&below);
+	check_stamped(&s, 55, &below);
+	load_release(&l, below.id);
+	CHECK_INT(bpf_prog_detach2(prog, above.fd, BPF_CGROUP_INET4_CONNECT), 0);
+
+	CHECK_INT(bpf_prog_attach(prog, above.fd, BPF_CGROUP_INET4_CONNECT, 0), 0);
+	CHECK_INT(label_as(&below, 55, 1, 0), -EPERM);
+	s = plain(&below);
+	check_bare(&s); /* nothing of ours stayed attached */
+	CHECK_INT(bpf_prog_detach2(prog, above.fd, BPF_CGROUP_INET4_CONNECT), 0);
+	CHECK_INT(label_as(&below, 55, 1, 0), 0);
+	load_release(&l, below.id);
+	close(prog);
+	close(below.fd);
+	close(above.fd);
+}
+
 static void one_daemon_for_a_pin_directory(void)
 {
 	struct load other;
@@ -1176,6 +1213,7 @@ static const struct test tests[] = {
 	T(taken_port_moves_the_door),
 	T(door_without_ipv6),
 	T(adoption_keeps_everything),
+	T(programs_of_others),
 	T(one_daemon_for_a_pin_directory),
 	T(killed_owner_leaves_the_programs),
 	T(update_under_load),
