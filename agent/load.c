@@ -137,8 +137,13 @@ static int pin_dir_lock(struct load *l, char *why, size_t why_size)
 {
 	int fd = open(l->pin_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) {
+		int err = -errno;
+
+		snprintf(why, why_size, "cannot open %s (%s): set pin_dir to a directory on a bpf file system", l->pin_dir,
+			 errno_text(err));
+		return err;
+	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		close(fd);
 		snprintf(why, why_size,
@@ -393,13 +398,20 @@ static void cgroup_dir(const struct load *l, const char *part, uint64_t cgroup_i
 	snprintf(ret, size, "%s/%s/%016" PRIx64, l->dir, part, cgroup_id);
 }
 
+/* A cgroup can be a sandbox and a guarded parent: the counter goes with the last of both. */
 static void release(struct load *l, const char *part, uint64_t cgroup_id)
 {
 	char dir[LOAD_PATH_BYTES];
+	bool is_used = false;
 
 	cgroup_dir(l, part, cgroup_id, dir, sizeof(dir));
 	remove_dir_of_pins(l, dir, "", NULL);
-	bpf_map_delete_elem(l->budget_fd, &cgroup_id);
+	for (unsigned i = 0; i < PARTS_BY_CGROUP; i++) {
+		cgroup_dir(l, parts[i], cgroup_id, dir, sizeof(dir));
+		is_used |= access(dir, F_OK) == 0;
+	}
+	if (!is_used)
+		bpf_map_delete_elem(l->budget_fd, &cgroup_id);
 }
 
 /* Budget, the first program (which makes the storage of the label), the label, then the others, which read it. */

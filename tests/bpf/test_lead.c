@@ -903,6 +903,21 @@ static void guard(void)
 	check_direct(&c);
 }
 
+/* A parent that was guarded and is labelled itself: taking the guard off leaves the sandbox whole. */
+static void guarded_and_labelled(void)
+{
+	struct gate_label g = label_of(&parent, 0, FORCE_ASSIST);
+	struct came c;
+
+	CHECK_INT(load_guard(&l, parent.fd, &g), 0);
+	label(&parent, LABEL, FORCE_ASSIST);
+	load_guard_release(&l, parent.id);
+	c = tcp_in(&parent, (struct ask){ PROVIDER, 443, WAY_CONNECT });
+	CHECK(c.to_door && c.has_stamp && c.stamp.cgroup_id == parent.id);
+	load_release(&l, parent.id);
+	CHECK(maps_inflight(&l, parent.id) < 0);
+}
+
 /* ---------------------------------------------------------------- start, end */
 
 static struct gate_suspect_key suspect(const char *text)
@@ -1019,7 +1034,8 @@ static const struct test tests[] = { T(modes_of_an_address), T(v4_in_v6), T(othe
 				     T(what_is_refused), T(break_glass), T(innermost_label_counts),
 				     T(without_a_door), T(events_tell), T(questions),
 				     T(questions_at_once), T(questions_by_tcp), T(questions_without_force), T(datagrams),
-				     T(raw_packets), T(hidden_ports), T(kinds_of_sockets), T(older_than_the_label), T(guard) };
+				     T(raw_packets), T(hidden_ports), T(kinds_of_sockets), T(older_than_the_label), T(guard),
+				     T(guarded_and_labelled) };
 
 int main(int argc, char **argv)
 {
