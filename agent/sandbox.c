@@ -450,6 +450,7 @@ void sandbox_end(struct sandbox *sb, const char *why)
 		    "no sandbox any more: %s", why);
 	roles_send_unlabel(a, sb);
 	sandbox_free(sb);
+	watch_guard_modes(a); /* one on this cgroup is a guard's again */
 	state_save_soon(a);
 }
 

@@ -260,7 +260,8 @@ void watch_guard_modes(struct agent *a)
 					    .level = cgroup_level(watched[i].path),
 					    .mode = force_mode_of(a, "") };
 
-		if (watched[i].agent == a && label.cgroup_id)
+		/* A parent that is labelled itself has one label for both kinds of programs: the sandbox's. */
+		if (watched[i].agent == a && label.cgroup_id && !sandbox_by_id(a, label.cgroup_id))
 			maps_label_write(&a->bpf, &label);
 	}
 	force_guards(a, n_guards(a));

@@ -166,6 +166,13 @@ has "reload by signal" "$(ctl status)" "generation="
 "$BIN" daemon --config "$DIR/config.hujson" > "$DIR/out" 2>&1 && bad "second daemon"
 has "second daemon" "$(cat "$DIR/out")" "another daemon uses"
 
+# --- a watched parent that is labelled itself keeps its label when the policy is read again
+ctl label "/$NAME-w" tag:parent > "$DIR/out"
+ctl reload > "$DIR/out" 2>&1
+has "a labelled parent, after a reload" "$(ask_in "/$NAME-w")" "tags=tag:parent"
+ctl unlabel "/$NAME-w" > "$DIR/out"
+has "its child is what it was" "$(ask_in "/$NAME-w/s1")" "tags=tag:z"
+
 # --- SIGKILL: nothing opens, and the next one takes over
 LINE=$(ctl list | grep "path=/$NAME-w/s1 ")
 ID=$(printf '%s' "$LINE" | sed 's/sandbox id=\([0-9]*\) .*/\1/')
