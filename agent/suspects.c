@@ -21,8 +21,8 @@
 struct suspect {
 	struct gate_suspect_key key;
 	uint32_t name_id;
-	uint64_t until_ns; /* monotonic; 0: a network of the policy */
-	bool keep;	   /* while a policy is applied */
+	uint64_t until_ns; /* monotonic; counts unless is_network */
+	bool is_network;   /* of the policy in force: stays, also when a name has the same address for a while */
 };
 
 struct suspects {
@@ -126,8 +126,7 @@ void suspects_learn(struct agent *a, const struct msg_address *found)
 		log_debug("a provider's address name=%s address=%s ttl=%u", name,
 			  addr_text((int)found->family, found->addr, text), found->ttl_s);
 	}
-	/* A network of the policy stays until the policy drops it. */
-	if (x && (x->until_ns || x->name_id))
+	if (x)
 		x->until_ns = MAX(x->until_ns, a->loop.now_ns + ttl_s * NSEC_PER_SEC + a->config->force.address_grace_ns);
 }
 
@@ -145,10 +144,8 @@ static void network_add(struct agent *a, struct str cidr)
 	x = suspect_find(a->suspects, &key);
 	if (!x)
 		x = suspect_add(a, &key, 0);
-	if (x) {
-		x->until_ns = 0;
-		x->keep = true;
-	}
+	if (x)
+		x->is_network = true;
 }
 
 void suspects_apply_policy(struct agent *a)
@@ -159,7 +156,7 @@ void suspects_apply_policy(struct agent *a)
 	if (!s || !p)
 		return;
 	for (unsigned i = 0; i < s->n; i++)
-		s->list[i].keep = s->list[i].until_ns != 0;
+		s->list[i].is_network = false;
 	for (unsigned i = 0; i < policy_n_providers(p); i++) {
 		const struct policy_provider *pp = policy_provider(p, i);
 
@@ -167,7 +164,7 @@ void suspects_apply_policy(struct agent *a)
 			network_add(a, pp->cidrs[c]);
 	}
 	for (unsigned i = s->n; i-- > 0;)
-		if (!s->list[i].keep)
+		if (!s->list[i].is_network && s->list[i].until_ns < a->loop.now_ns)
 			suspect_remove(a, &s->list[i]);
 }
 
@@ -180,7 +177,7 @@ static void on_sweep(void *arg)
 
 	loop_timer(&a->loop, &s->timer, a->loop.now_ns + SWEEP_NS, on_sweep, a);
 	for (unsigned i = s->n; i-- > 0;)
-		if (s->list[i].until_ns && s->list[i].until_ns < a->loop.now_ns)
+		if (!s->list[i].is_network && s->list[i].until_ns < a->loop.now_ns)
 			suspect_remove(a, &s->list[i]);
 }
 

@@ -22,15 +22,15 @@ mkdir -p "$I_CGROOT/$I_NAME-watched"
 for b in box strict off late flood out; do box_make "$b"; done
 instance_config
 provider_json() { # NAME FORMATS MODELS DOMAIN AUTH
-	printf '"%s": { "baseurl": "http://127.0.0.1:%s", "apikey": "file:%s/key", "authorization": "%s", "compatibility": { %s }, "models": ["%s"], "domains": ["%s"] },\n' \
-		"$1" "$UP" "$I_DIR" "$5" "$2" "$3" "$4"
+	printf '"%s": { "baseurl": "http://127.0.0.1:%s", "apikey": "file:%s/key", "authorization": "%s", "compatibility": { %s }, "models": ["%s"], "domains": ["%s"], "cidrs": [%s] },\n' \
+		"$1" "$UP" "$I_DIR" "$5" "$2" "$3" "$4" "${6:-}"
 }
 force_policy() { # EGRESS-MEMBERS
 	{
 		echo '{ "providers": {'
 		provider_json anthropic '"anthropic_messages": true' 'claude-*' api.anthropic.com x-api-key
 		provider_json openai '"openai_chat": true, "openai_responses": true' 'gpt-*' api.openai.com bearer
-		provider_json google '"gemini_generate_content": true' 'gemini-*' generativelanguage.googleapis.com x-goog-api-key
+		provider_json google '"gemini_generate_content": true' 'gemini-*' generativelanguage.googleapis.com x-goog-api-key '"203.0.113.40/29"'
 		echo '}, "grants": [ { "src": ["tag:box", "tag:strict", "tag:off", "tag:late", "tag:flood"], "app": { "sallyport/cap/llm": [ { "role": "user", "models": "**" } ] } } ],'
 		printf '"egress": { "default": "assist", "tag:strict": "strict", "tag:off": "off"%s } }\n' "${1:-}"
 	} > "$I_DIR/policy.new"
@@ -81,6 +81,8 @@ try strict tcp $UNLISTED 443; b=$T_GOT n=$((n + T_LEFT))
 try box tcp $P4 8443; c=$T_GOT n=$((n + T_LEFT))
 vector 1 "hard-coded address" "$(verdict "$n" "$a" "$b" "$c")" "address: $a; unlisted address, strict: $b; port 8443: $c; packets that left: $n"
 has "the door answers a hard-coded address" "$a" "404"
+try box tcp 203.0.113.44 443
+has "a network of the policy leads too" "$T_GOT" "404"
 # 2: names by other ways
 try strict tcp 203.0.113.53 853; a=$T_GOT
 vector 2 "DoH, DoT, other DNS ports" "$(case $a in refused*) verdict "$T_LEFT" "$a" ;; *) echo limit ;; esac)" "DNS over TLS, strict: $a; an address that DoH tells is met as vector 1"
